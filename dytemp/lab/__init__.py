@@ -1,1 +1,1 @@
-"""The laboratory: what runs the reproductions. It imports the library and is never imported by it."""
+"""The laboratory: what runs the reproductions. It imports the library, never the reverse."""

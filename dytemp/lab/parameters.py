@@ -47,7 +47,7 @@ def check(namespace: Mapping[str, Any], /, **types: type | tuple[str, ...]) -> N
 
 
 def _literal_names(namespace: Mapping[str, Any]) -> list[str]:
-    """Public names bound to plain values: modules, functions and IPython's own are no parameters."""
+    """Public names bound to plain values: modules and IPython's own names are none."""
     return [
         name
         for name, value in namespace.items()
