@@ -1,0 +1,239 @@
+"""Encoders of images and captions, from seconds on a laptop to the networks of the papers.
+
+Every encoder has a backbone, whose output is what the evaluations use (``features``), and on top of
+it the projection head whose output the losses see (``forward``).
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import resnet
+from torchvision.models.resnet import BasicBlock
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+PADDING = 0  # the token that fills short captions
+LONGEST_CAPTION = 64  # tokens
+
+
+class Encoder(nn.Module):
+    """An image encoder: normalisation of the input, backbone and projection head.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        Maps normalised images to features (N, feature_dim).
+    feature_dim : int
+        Width of the features.
+    projection_dim : int
+        Width of the projection.
+    mean, std : sequence of float
+        What is subtracted from each channel of the input, and what it is then divided by.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        feature_dim: int,
+        projection_dim: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = projection_head(feature_dim, projection_dim)
+        self.feature_dim = feature_dim
+        self.projection_dim = projection_dim
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the output of the backbone, (N, feature_dim), for images in [0, 1]."""
+        shape = (-1, *[1] * (images.dim() - 2))
+        output: Tensor = self.backbone((images - self.mean.view(shape)) / self.std.view(shape))
+        return output
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the projection, (N, projection_dim), for images (N, C, H, W) in [0, 1]."""
+        output: Tensor = self.head(self.features(images))
+        return output
+
+
+class TextEncoder(nn.Module):
+    """A caption encoder: each word by itself, then the mean over the words, then the head.
+
+    A word is its embedding plus that of its position. The hidden layer comes before the mean, since
+    the mean of the sums alone would not know which word stood where.
+
+    Parameters
+    ----------
+    vocabulary_size : int
+        Number of tokens, with the padding (0).
+    projection_dim : int
+        Width of the projection.
+    feature_dim : int
+        Width of the features.
+    """
+
+    def __init__(self, vocabulary_size: int, projection_dim: int, feature_dim: int = 128) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocabulary_size, feature_dim, padding_idx=PADDING)
+        self.positions = nn.Embedding(LONGEST_CAPTION, feature_dim)
+        self.hidden = nn.Linear(feature_dim, feature_dim)
+        self.head = projection_head(feature_dim, projection_dim)
+        self.feature_dim = feature_dim
+        self.projection_dim = projection_dim
+
+    def features(self, tokens: Tensor) -> Tensor:
+        """Return the mean over the words, (N, feature_dim), for int64 tokens (N, L); 0 is padding.
+
+        Raises
+        ------
+        ValueError
+            If the captions are longer than 64 tokens.
+        """
+        length = tokens.shape[1]
+        if length > LONGEST_CAPTION:
+            raise ValueError(f"tokens may be at most {LONGEST_CAPTION} long, got {length}")
+        position = torch.arange(length, device=tokens.device)
+        words = F.relu(self.hidden(self.words(tokens) + self.positions(position)))
+        present = (tokens != PADDING).unsqueeze(2).to(words.dtype)
+        return (words * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the projection, (N, projection_dim), for int64 tokens (N, L); 0 is padding."""
+        output: Tensor = self.head(self.features(tokens))
+        return output
+
+
+def projection_head(feature_dim: int, projection_dim: int) -> nn.Sequential:
+    """Return the two-layer head of SimCLR as in the published code of TS."""
+    return nn.Sequential(
+        nn.Linear(feature_dim, feature_dim),
+        nn.BatchNorm1d(feature_dim),
+        nn.ReLU(inplace=True),
+        nn.Linear(feature_dim, projection_dim, bias=False),
+        nn.BatchNorm1d(projection_dim),
+    )
+
+
+def tiny(channels: int) -> tuple[nn.Module, int]:
+    """Return three strided convolutions and the width of their output: for the quick scale."""
+    widths = (channels, 16, 32, 64)
+    blocks = [_convolution(before, after, 2) for before, after in pairwise(widths)]
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), widths[-1]
+
+
+def small(channels: int) -> tuple[nn.Module, int]:
+    """Return a ResNet with four stages of one block and a strided stem: for the small scale."""
+    widths = (16, 16, 32, 64, 128)
+    blocks = [
+        _basic_block(before, after, stride)
+        for (before, after), stride in zip(pairwise(widths), (1, 2, 2, 2), strict=True)
+    ]
+    stem = _convolution(channels, widths[0], 2)
+    return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), widths[-1]
+
+
+def resnet18(channels: int) -> tuple[nn.Module, int]:
+    """Return the ResNet-18 of the papers for 32 x 32 pixels: stem of stride 1, no max-pooling."""
+    backbone = resnet.resnet18()
+    backbone.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+    backbone.maxpool = nn.Identity()
+    backbone.fc = nn.Identity()
+    return backbone, 512
+
+
+def resnet50(channels: int) -> tuple[nn.Module, int]:
+    """Return the ResNet-50 of the papers for 224 x 224 pixels, with the ImageNet stem."""
+    backbone = resnet.resnet50()
+    if channels != 3:
+        backbone.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+    backbone.fc = nn.Identity()
+    return backbone, 2048
+
+
+def mlp(channels: int) -> tuple[nn.Module, int]:
+    """Return two dense layers for vectors with ``channels`` entries."""
+    width = 128
+    layers = [
+        layer
+        for size in (channels, width)
+        for layer in (nn.Linear(size, width, bias=False), nn.BatchNorm1d(width), nn.ReLU())
+    ]
+    return nn.Sequential(nn.Flatten(), *layers), width
+
+
+def _convolution(before: int, after: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _basic_block(before: int, after: int, stride: int) -> BasicBlock:
+    if before == after:
+        return BasicBlock(before, after, stride)
+    shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+    return BasicBlock(before, after, stride, shortcut)
+
+
+BACKBONES = {f.__name__: f for f in (tiny, small, resnet18, resnet50, mlp)}
+NAMES = (*BACKBONES, "text")
+
+
+def build(
+    name: str,
+    channels: int,
+    projection_dim: int,
+    vocabulary_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Encoder | TextEncoder:
+    """Build an encoder by name; the weights depend on ``torch.manual_seed`` alone.
+
+    Parameters
+    ----------
+    name : str
+        "tiny", "small", "resnet18", "resnet50", "mlp" or "text".
+    channels : int
+        Channels of the images; entries of the vectors for "mlp"; without meaning for "text".
+    projection_dim : int
+        Width of the projection.
+    vocabulary_size : int, optional
+        Number of tokens, needed for "text" only.
+    mean, std : sequence of float, optional
+        Normalisation of each channel. By default that of ImageNet for colour images, which TS uses
+        for CIFAR too, and none otherwise.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, if a vocabulary size is missing or not wanted, or if ``mean`` or
+        ``std`` do not fit the channels.
+    """
+    if name not in NAMES:
+        raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
+    if (name == "text") != (vocabulary_size is not None):
+        raise ValueError(
+            f"vocabulary_size is needed for 'text' and for nothing else, "
+            f"got name={name!r}, vocabulary_size={vocabulary_size!r}"
+        )
+    if vocabulary_size is not None:
+        return TextEncoder(vocabulary_size, projection_dim)
+    colour = channels == 3 and name != "mlp"
+    mean = mean if mean is not None else IMAGENET_MEAN if colour else (0.0,) * channels
+    std = std if std is not None else IMAGENET_STD if colour else (1.0,) * channels
+    for argument, values in (("mean", mean), ("std", std)):
+        if len(values) != channels:
+            raise ValueError(
+                f"{argument} must have one value for each of the {channels} channels, got {values}"
+            )
+    return Encoder(*BACKBONES[name](channels), projection_dim, mean, std)
