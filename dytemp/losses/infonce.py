@@ -1,0 +1,265 @@
+"""Losses of the softmax family: InfoNCE with any temperature, and its relatives.
+
+The plain functions at the top are the textbook formulas on a similarity matrix, for reading and
+for experiments of your own (autograd differentiates them, through tau too). The modules compute
+the same values with the gradients written down, a block of rows at a time.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dytemp import checks
+from dytemp.losses.pairs import PairLoss, blockwise
+from dytemp.schedules import Alignment, Temperature, as_temperature
+
+# ------------------------------------------------------------------- formulas on a whole matrix
+
+
+def info_nce(
+    similarity: Tensor,
+    positives: Tensor,
+    tau: Tensor | float,
+    excluded: Tensor | None = None,
+) -> Tensor:
+    r"""InfoNCE of each anchor (TS, Eq. 1).
+
+    .. math:: L_i = -\log \frac{\exp(s_{i+} / \tau_{i+})}{\sum_j \exp(s_{ij} / \tau_{ij})}
+
+    Parameters
+    ----------
+    similarity : Tensor
+        Cosine similarities of shape (anchors, candidates).
+    positives : Tensor
+        The column of each anchor's positive, int64, shape (anchors,).
+    tau : Tensor or float
+        Temperatures, broadcastable to `similarity`.
+    excluded : Tensor, optional
+        Boolean, shape of `similarity`: True where a candidate does not count (the anchor itself).
+
+    Returns
+    -------
+    Tensor
+        Losses of shape (anchors,).
+    """
+    return F.cross_entropy(_logits(similarity, tau, excluded), positives, reduction="none")
+
+
+def decoupled(
+    similarity: Tensor,
+    positives: Tensor,
+    tau: Tensor | float,
+    excluded: Tensor | None = None,
+) -> Tensor:
+    """InfoNCE without the positive in the denominator (DCL); arguments as for `info_nce`."""
+    logits = _logits(similarity, tau, excluded)
+    positive = logits.gather(1, positives[:, None])
+    negatives = logits.scatter(1, positives[:, None], -torch.inf)
+    return (negatives - positive).logsumexp(dim=1)
+
+
+def pair_similarities(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the (2B, 2B) similarities of two views, the column of each positive, the diagonal.
+
+    Rows and columns hold z1, then z2. The three results are the first, second and last argument
+    of `info_nce` and `decoupled`.
+    """
+    z = F.normalize(torch.cat([z1, z2]), dim=1)
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    return z @ z.T, partners(len(z), z.device), itself
+
+
+def _logits(similarity: Tensor, tau: Tensor | float, excluded: Tensor | None) -> Tensor:
+    logits = similarity / tau
+    return logits if excluded is None else logits.masked_fill(excluded, -torch.inf)
+
+
+def partners(rows: int, device: torch.device) -> Tensor:
+    """Return for each row of [z1; z2] the row of its other view."""
+    return torch.arange(rows, device=device).roll(rows // 2)
+
+
+# ------------------------------------------------------------------ the same, with their gradient
+
+
+def softmax_(logits: Tensor, reference: Tensor | float = 0.0) -> Tensor:
+    """Turn logits into their softmax in place; return log-sum-exp minus a reference, (rows, 1).
+
+    The reference is subtracted from the largest logit before the logarithm is added: a loss far
+    below the size of the logits keeps its digits.
+    """
+    largest = logits.amax(dim=1, keepdim=True)
+    total = logits.sub_(largest).exp_().sum(dim=1, keepdim=True)
+    logits.div_(total)
+    return (largest - reference) + total.log_()
+
+
+class _TwoViewLoss(PairLoss):
+    """A loss of the (2B, 2B) similarities of two views, mean over the 2B anchors."""
+
+    def __init__(self, temperature: float | Tensor | Temperature, *kinds: str) -> None:
+        super().__init__()
+        self.use(as_temperature(temperature), *kinds)
+
+    def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the loss of embeddings that are normalised already."""
+        z = torch.cat([z1, z2])
+        others = partners(len(z), z.device)
+        owners = None if index is None else torch.cat([index, index])
+        self.temperature.observe((z1 * z2).detach().sum(dim=1))
+        taus = []
+
+        def block(similarity: Tensor, start: int) -> tuple[Tensor, Tensor]:
+            stop = start + len(similarity)
+            tau = self.temperature(similarity, None if owners is None else owners[start:stop])
+            taus.append(tau.mean() * len(similarity) / len(z))
+            logits = similarity / tau
+            logits.diagonal(start).fill_(-torch.inf)  # an anchor is no candidate of itself
+            positives = others[start:stop, None]
+            losses = self.rows_(logits, positives)  # logits now hold the slopes
+            return losses.sum(), logits.mul_(self.temperature.logit_slope(similarity, tau))
+
+        loss = blockwise(z, z, self.temperature, block) / len(z)
+        self.tau_now = torch.stack(taus).sum()
+        return loss
+
+    def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:
+        """Return the losses (rows, 1); overwrite the logits by the slopes of the losses in them."""
+        raise NotImplementedError
+
+
+class NTXent(_TwoViewLoss):
+    """InfoNCE of SimCLR: 2B anchors, each with one positive and 2B - 2 negatives.
+
+    The loss of TS (with a time schedule), of DySTreSS (with a similarity schedule) and of the
+    class oracle of TS (with `PerClass`).
+
+    Parameters
+    ----------
+    temperature : float, Tensor or Temperature
+        A number, a learned tensor without dimensions, or any schedule.
+    """
+
+    def __init__(self, temperature: float | Tensor | Temperature) -> None:
+        super().__init__(temperature, "time", "similarity", "sample", "batch")
+
+    def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:
+        """Slope: softmax minus one at the positive (TS, Eq. 2)."""
+        positive = logits.gather(1, positives)
+        losses = softmax_(logits, positive)
+        logits.scatter_add_(1, positives, -torch.ones_like(positive))
+        return losses
+
+
+class DCL(_TwoViewLoss):
+    """Decoupled contrastive loss: the positive does not stand in the denominator.
+
+    Parameters
+    ----------
+    temperature : float, Tensor or Temperature
+        As for `NTXent`.
+    variant : {"joint", "split"}
+        ``"joint"`` has one log-sum-exp over all 2B - 2 negatives. ``"split"`` adds two, one over
+        each view's negatives: the form of the library that the DySTreSS code builds on, and so
+        the one of its published numbers.
+    """
+
+    def __init__(self, temperature: float | Tensor | Temperature, variant: str = "joint") -> None:
+        super().__init__(temperature, "time", "similarity", "sample", "batch")
+        self.variant = cast(str, checks.choice("variant", variant, ("joint", "split")))
+
+    def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:
+        """Slope: softmax over the negatives, and minus one at the positive."""
+        positive = logits.gather(1, positives)
+        logits.scatter_(1, positives, -torch.inf)
+        if self.variant == "split":
+            same_view, other_view = logits.chunk(2, dim=1)
+            losses = softmax_(same_view, positive) + softmax_(other_view)
+        else:
+            losses = softmax_(logits, positive)
+        logits.scatter_(1, positives, -1)
+        return losses
+
+
+class MACL(_TwoViewLoss):
+    r"""Model-aware contrastive loss: an alignment-dependent tau and reweighted InfoNCE.
+
+    .. math:: L_i = -\frac{\log P_i}{\mathrm{sg}(1 - P_i)}
+
+    with P the softmax probability of the positive. The weight makes the slopes those of `DCL` at
+    the same temperature, which is how they are computed: nothing can overflow as P tends to 1.
+
+    Parameters
+    ----------
+    tau0, alpha, a0 : float
+        See `dytemp.schedules.Alignment` (images: 0.1, 0.5, 0).
+    """
+
+    def __init__(self, tau0: float = 0.1, alpha: float = 0.5, a0: float = 0.0) -> None:
+        super().__init__(Alignment(tau0, alpha, a0), "batch")
+
+    def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:
+        """Slope: softmax over the negatives, and minus one at the positive."""
+        positive = logits.gather(1, positives)
+        logits.scatter_(1, positives, -torch.inf)
+        margin = -softmax_(logits, positive)
+        logits.scatter_(1, positives, -1)
+        # -log P / (1 - P) with P = sigmoid(margin); 1 + O(exp(-margin)) for large margins
+        losses = F.softplus(-margin) / torch.sigmoid(-margin)
+        return torch.where(margin > 40, torch.ones_like(margin), losses)
+
+
+class MoCo(PairLoss):
+    """InfoNCE against a queue of earlier keys: one positive and `queue_size` negatives.
+
+    z1 are queries, z2 keys (of a momentum encoder, or detached, in the papers that use it); after
+    each call in training mode the keys replace the oldest ones of the queue.
+
+    Parameters
+    ----------
+    temperature : float, Tensor or Temperature
+        A number, a learned tensor without dimensions, or any schedule.
+    dim : int
+        Dimension of the embeddings.
+    queue_size : int
+        Number of keys in the queue (TS: 10000), at least the batch. It starts with random
+        directions, drawn from torch's global generator.
+    """
+
+    def __init__(
+        self, temperature: float | Tensor | Temperature, dim: int, queue_size: int
+    ) -> None:
+        super().__init__()
+        self.use(as_temperature(temperature), "time", "similarity", "sample", "batch")
+        dim = checks.integer("dim", dim, at_least=1)
+        queue_size = checks.integer("queue_size", queue_size, at_least=2)
+        self.register_buffer("queue", F.normalize(torch.randn(queue_size, dim), dim=1))
+        self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
+        self.queue: Tensor
+        self.oldest: Tensor
+
+    def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the loss of embeddings that are normalised already."""
+        if z1.shape[1] != self.queue.shape[1]:
+            raise ValueError(f"z1 must have {self.queue.shape[1]} columns, got {z1.shape[1]}")
+        if len(z2) > len(self.queue):
+            raise ValueError(f"z2 must fit the queue of {len(self.queue)} keys, got {len(z2)} rows")
+        positive = (z1 * z2).sum(dim=1, keepdim=True)
+        similarity = torch.cat([positive, z1 @ self.queue.to(z1.dtype).T], dim=1)
+        self.temperature.observe(positive.detach())
+        tau = self.temperature(similarity, index)
+        self.tau_now = tau.detach().mean()
+        first = torch.zeros(len(z1), dtype=torch.int64, device=z1.device)
+        loss = info_nce(similarity, first, tau).mean()
+        if self.training:
+            self._enqueue(z2.detach())
+        return loss
+
+    def _enqueue(self, keys: Tensor) -> None:
+        places = (self.oldest + torch.arange(len(keys), device=keys.device)) % len(self.queue)
+        self.queue[places] = keys.to(self.queue.dtype)
+        self.oldest.add_(len(keys)).remainder_(len(self.queue))

@@ -1,0 +1,178 @@
+"""What all losses share: the door, the gathering of processes, and one similarity matrix.
+
+A loss of views z1, z2 (B, D) is a function of cosine similarities alone. `PairLoss` checks and
+normalises the embeddings and, on several processes, gathers them; `blockwise` computes the
+similarity matrix a few rows at a time together with the gradient, so that memory grows with the
+batch and not with its square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dytemp import checks
+from dytemp.schedules import Constant, Temperature
+
+# A block holds at most this many similarities (2 MiB in float32: it stays in the cache).
+BLOCK = 1 << 19
+
+Block: TypeAlias = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""(similarities of some rows, number of the first row) -> (sum of their losses, gradient)."""
+
+
+class PairLoss(nn.Module):
+    """Base of all losses: ``loss(z1, z2)`` or ``loss(z1, z2, index)``.
+
+    Attributes
+    ----------
+    needs_index : bool
+        Whether the loss or its temperature keeps something per sample and asks for `index`.
+    """
+
+    needs_index = False
+    tau_now: Tensor | None = None
+
+    def forward(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the loss of a batch of pairs.
+
+        Parameters
+        ----------
+        z1, z2 : Tensor
+            Raw embeddings of the two views, shape (B, D), B >= 2; row i of one belongs to row i
+            of the other. They are normalised here. Half precision is computed in float32.
+        index : Tensor, optional
+            Positions of the samples in the data set, int64, shape (B,), no repetition.
+
+        Returns
+        -------
+        Tensor
+            Scalar. On several processes (``torch.distributed`` is initialised) each passes its
+            part of the batch; each gets the loss of the whole batch, and as gradient of its part
+            exactly the rows of the gradient of the whole: sum, do not average, over processes.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For embeddings or an index that are not as described.
+        """
+        z1, z2 = checks.views(z1, z2)
+        if self.needs_index:
+            index = gather(checks.index(index, len(z1)))
+        z1, z2 = gather(z1), gather(z2)
+        with torch.autocast(z1.device.type, enabled=False):
+            return self.from_unit(normalise(z1), normalise(z2), index)
+
+    def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the loss of embeddings that are normalised (and gathered) already."""
+        raise NotImplementedError
+
+    def set_epoch(self, epoch: float) -> None:
+        """Set the time, in epochs, for the temperatures of this loss."""
+        for child in self.children():
+            if isinstance(child, Temperature):
+                child.set_epoch(epoch)
+
+    @property
+    def temperature_now(self) -> float:
+        """The mean temperature of the last call; NaN before the first."""
+        return float("nan") if self.tau_now is None else float(self.tau_now)
+
+    def use(self, temperature: Temperature, *kinds: str) -> None:
+        """Take a temperature, or refuse it if it is none of the `kinds` that fit this loss."""
+        if temperature.depends_on not in kinds:
+            raise TypeError(
+                f"temperature of {type(self).__name__} must depend on {' or '.join(kinds)}, "
+                f"got {type(temperature).__name__}, which depends on {temperature.depends_on}"
+            )
+        self.needs_index = temperature.depends_on == "sample"
+        self.temperature = temperature
+
+
+def normalise(z: Tensor) -> Tensor:
+    """Project the rows of z to the unit sphere, in float32 at least."""
+    if z.dtype in (torch.float16, torch.bfloat16):
+        z = z.float()
+    # Dividing by the largest entry first keeps the squares from overflowing.
+    return F.normalize(z / z.detach().abs().amax(dim=1, keepdim=True), dim=1)
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes; backward keeps the rows of this one.
+
+    Each process computes the whole loss, hence the whole gradient: its own rows are all it needs.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        ctx.start, ctx.length = dist.get_rank() * len(part), len(part)
+        parts = [torch.empty_like(part) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, part.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0].narrow(0, ctx.start, ctx.length)
+
+
+def gather(part: Tensor) -> Tensor:
+    """Concatenate the rows of all processes in the order of their ranks."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return part
+    gathered: Tensor = _Gather.apply(part)
+    return gathered
+
+
+class _Blockwise(torch.autograd.Function):
+    """Sum of row losses of ``rows @ columns.T``; the gradient is computed on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, columns: Tensor, tau: Tensor | None, block: Block
+    ) -> Tensor:
+        d_rows, d_columns = torch.empty_like(rows), torch.zeros_like(columns)
+        d_tau = torch.zeros_like(tau) if tau is not None else None
+        total = rows.new_zeros(())
+        step = max(1, BLOCK // len(columns))
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            similarity = part @ columns.T
+            value, gradient = block(similarity, start)
+            total += value
+            if d_tau is not None and tau is not None:
+                # A loss of s / tau: its slope in tau follows from its slope in s.
+                d_tau -= (gradient * similarity).sum() / tau
+            torch.mm(gradient, columns, out=d_rows[start : start + step])
+            d_columns.addmm_(gradient.T, part)
+        ctx.save_for_backward(d_rows, d_columns, d_tau)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = ctx.saved_tensors
+        return *(None if g is None else scale * g for g in gradients), None
+
+
+def blockwise(rows: Tensor, columns: Tensor, temperature: Temperature, block: Block) -> Tensor:
+    """Return the sum over the rows of a loss of their similarities to the columns.
+
+    Parameters
+    ----------
+    rows, columns : Tensor
+        Unit vectors of shapes (M, D) and (N, D).
+    temperature : Temperature
+        Passes its gradient on if it is a learned `Constant`.
+    block : callable
+        Takes similarities (m, N) of the rows from number `start` on; returns the sum of their
+        losses and its gradient with respect to the similarities.
+    """
+    tau = temperature.tau if isinstance(temperature, Constant) else None
+    learned = tau if isinstance(tau, Tensor) and tau.requires_grad else None
+    total: Tensor = _Blockwise.apply(rows, columns, learned, block)
+    return total

@@ -1,0 +1,377 @@
+"""Global contrastive losses: SogCLR, and iSogCLR, which learns a temperature for every sample.
+
+Both contrast an anchor i with the whole data set through a moving average s_i of
+``mean_j exp(h_ij / tau_i)``. It is stored as its logarithm, so that nothing overflows or vanishes
+at any temperature, and ``-inf`` says that the sample has not been seen.
+
+The returned value is the surrogate of the papers' algorithms, a weighted mean of similarities
+whose *gradient* estimates that of the objective; it may be negative and need not fall.
+``variant="paper"`` is the algorithm as written; ``variant="official"`` does what the authors'
+released code does, its oddities included (each is named where it happens).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from dytemp import checks
+from dytemp.losses.infonce import partners, softmax_
+from dytemp.losses.pairs import PairLoss, blockwise
+from dytemp.schedules import STATE, Constant, Individual, Temperature, as_temperature
+
+VARIANTS = ("paper", "official")
+
+
+# --------------------------------------------------------------------------------------- formulas
+
+
+def moving_log_average(old: Tensor, new: Tensor, gamma: float, restart: Tensor) -> Tensor:
+    """Return log((1 - gamma) exp(old) + gamma exp(new)), or `new` where `restart` is true."""
+    keep = math.log1p(-gamma) if gamma < 1 else -math.inf
+    return torch.where(restart, new, torch.logaddexp(old + keep, new + math.log(gamma)))
+
+
+def robust_objective(h: Tensor, tau: Tensor | float, rho: float) -> Tensor:
+    r"""Robust global contrastive loss of one anchor, the dual of a KL-constrained worst case.
+
+    .. math:: \tau \log \frac{1}{m} \sum_j \exp(h_j / \tau) + \tau \rho
+
+    Parameters
+    ----------
+    h : Tensor
+        Similarity of each negative minus that of the positive, last axis of length m.
+    tau : Tensor or float
+        Temperatures, broadcastable to the other axes of `h`.
+    rho : float
+        Radius of the KL ball, in nats.
+
+    Returns
+    -------
+    Tensor
+        The shape of `h` without its last axis.
+    """
+    tau = torch.as_tensor(tau, dtype=h.dtype)
+    log_mean = torch.logsumexp(h / tau[..., None], dim=-1) - math.log(h.shape[-1])
+    return tau * log_mean + tau * rho
+
+
+# ---------------------------------------------------------------------------------- one modality
+
+
+class SogCLR(PairLoss):
+    """Global contrastive loss of images (SogCLR): 2B anchors, 2B - 2 negatives each.
+
+    The value is the sum over the two views, the mean over the images, as in the authors' code.
+    Similarities enter the average without the positive's subtracted; that leaves the objective as
+    it is, and it is what both published implementations do.
+
+    Parameters
+    ----------
+    size : int
+        Number of samples in the data set: `index` runs from 0 to size - 1.
+    temperature : float or Temperature
+        A number, a time schedule or `PerClass`.
+    gamma : float
+        Weight of the newest batch in the moving average, in (0, 1].
+    variant : {"paper", "official"}
+        ``"official"`` starts the average at 0 instead of at its first value, and stores the sum
+        of the two views' averages instead of their mean.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        temperature: float | Temperature = 0.1,
+        gamma: float = 0.9,
+        variant: str = "paper",
+    ) -> None:
+        super().__init__()
+        size = checks.integer("size", size, at_least=1)
+        self.gamma = checks.number("gamma", gamma, above=0, at_most=1)
+        self.variant = cast(str, checks.choice("variant", variant, VARIANTS))
+        self.use(_given(temperature), "time", "sample")
+        self.needs_index = True
+        self.register_buffer("log_average", torch.full((size,), -torch.inf, dtype=STATE))
+        self.log_average: Tensor
+
+    def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the loss of embeddings that are normalised already."""
+        index = checks.index(index, len(z1), len(self.log_average))
+        z, owners = torch.cat([z1, z2]), torch.cat([index, index])
+        old = self.log_average[owners, None].to(z.dtype)
+        restart = self._restarts(old)
+        others, negatives = partners(len(z), z.device), len(z) - 2
+        averages, tau_slopes, taus = [], [], []
+
+        def block(similarity: Tensor, start: int) -> tuple[Tensor, Tensor]:
+            rows = slice(start, start + len(similarity))
+            tau = self.temperature(similarity, owners[rows])
+            weights = similarity / tau
+            positives = others[rows, None]
+            weights.diagonal(start).fill_(-torch.inf)  # neither the anchor itself
+            weights.scatter_(1, positives, -torch.inf)  # nor its other view is a negative
+            newest = softmax_(weights) - math.log(negatives)
+            average = moving_log_average(old[rows], newest, self.gamma, restart[rows])
+            weights.mul_(torch.exp(newest - average))  # = exp(s / tau) / (m average)
+            pull = (weights * similarity).sum(dim=1, keepdim=True)
+            averages.append(average)
+            tau_slopes.append(average - pull / tau)
+            taus.append(tau.expand(len(similarity), 1))
+            weights.scatter_(1, positives, -1)
+            return pull.sum() - similarity.gather(1, positives).sum(), weights
+
+        loss = blockwise(z, z, self.temperature, block) / len(z1)
+        self.tau_now = torch.cat(taus).mean()
+        if self.training:
+            first, second = torch.cat(averages)[:, 0].to(STATE).chunk(2)
+            both = torch.logaddexp(first, second)
+            self.log_average[index] = both if self._stores_sum else both - math.log(2)
+            self._learn(index, torch.cat(tau_slopes)[:, 0].view(2, -1).mean(dim=0))
+        return loss
+
+    @property
+    def _stores_sum(self) -> bool:
+        return self.variant == "official"
+
+    def _restarts(self, old: Tensor) -> Tensor:
+        """Say for which anchors the average starts with the newest value."""
+        return torch.isinf(old) if self.variant == "paper" else torch.zeros_like(old).bool()
+
+    def _learn(self, index: Tensor, tau_slope: Tensor) -> None:
+        """Learn from the slope of the objective in tau (without rho); nothing to learn here."""
+
+
+class ISogCLR(SogCLR):
+    r"""Robust global contrastive loss with a learned temperature for every image (iSogCLR).
+
+    .. math:: F = \frac1n \sum_i \tau_i \log E_j \exp(h_{ij} / \tau_i) + \tau_i \rho
+
+    minimised over the encoder (by autograd) and over every tau_i (here, one step a call, with
+    momentum and a projection to the bounds).
+
+    Parameters
+    ----------
+    size : int
+        Number of samples in the data set.
+    rho : float
+        Radius of the KL ball in nats; each anchor ends with exp(-rho) of the negatives as its
+        effective number. Images: 0.1 to 0.5.
+    tau_init, tau_min, tau_max : float
+        Start and bounds of the temperatures.
+    eta, beta : float
+        Step size, and weight of the newest gradient in its moving average.
+    gamma : float
+        Weight of the newest batch in the moving average of the objective.
+    clip : float or None
+        Bound of the gradient for tau (the code has 3; None for the algorithm as written).
+    variant : {"paper", "official"}
+        ``"official"`` restarts the moving average only in epoch 0, which the released driver
+        never reaches (it counts from 1, and so does this loss until `set_epoch` is called).
+
+    Attributes
+    ----------
+    tau : Tensor
+        The temperatures, shape (size,).
+    """
+
+    def __init__(
+        self,
+        size: int,
+        rho: float = 0.4,
+        tau_init: float = 0.1,
+        tau_min: float = 0.05,
+        tau_max: float = 1.0,
+        eta: float = 0.03,
+        beta: float = 0.5,
+        gamma: float = 0.8,
+        clip: float | None = 3.0,
+        variant: str = "paper",
+    ) -> None:
+        individual = Individual(size, tau_init, tau_min, tau_max, eta, beta, clip)
+        super().__init__(size, individual, gamma, variant)
+        self.individual = individual
+        self.rho = checks.number("rho", rho, at_least=0)
+        self.epoch: float = 1
+
+    @property
+    def tau(self) -> Tensor:
+        """The temperature of every sample, shape (size,)."""
+        return self.individual.tau
+
+    def set_epoch(self, epoch: float) -> None:
+        """Set the epoch; 0 restarts the moving averages of the official variant."""
+        super().set_epoch(epoch)
+        self.epoch = epoch
+
+    @property
+    def _stores_sum(self) -> bool:
+        return False
+
+    def _restarts(self, old: Tensor) -> Tensor:
+        if self.variant == "official":
+            return torch.full_like(old, self.epoch == 0).bool()
+        return super()._restarts(old)
+
+    def _learn(self, index: Tensor, tau_slope: Tensor) -> None:
+        self.individual.descend(index, tau_slope + self.rho)
+
+
+def _given(temperature: float | Temperature) -> Temperature:
+    """Take a temperature that is not learned by autograd: the surrogate has no slope in tau."""
+    result = as_temperature(temperature)
+    if isinstance(result, Constant) and isinstance(result.tau, Tensor) and result.tau.requires_grad:
+        raise TypeError("temperature must not require a gradient here: ISogCLR learns tau itself")
+    return result
+
+
+# --------------------------------------------------------------------------- images and their texts
+
+
+class _Side(torch.nn.Module):
+    """The anchors of one modality: their moving averages, and maybe their temperatures."""
+
+    def __init__(self, size: int, temperature: Temperature, gamma: float, variant: str) -> None:
+        super().__init__()
+        self.gamma, self.variant, self.temperature = gamma, variant, temperature
+        self.register_buffer("log_average", torch.full((size,), -torch.inf, dtype=STATE))
+        self.log_average: Tensor
+        if variant == "official":
+            self.register_buffer("average", torch.zeros(size, dtype=STATE))
+            self.register_buffer("shift", torch.zeros(size, dtype=STATE))
+            self.average: Tensor
+            self.shift: Tensor
+
+    def forward(self, similarity: Tensor, index: Tensor, rho: float) -> tuple[Tensor, Tensor]:
+        """Return the loss of the rows of a (B, B) matrix, and their temperatures."""
+        h = similarity - similarity.diagonal()[:, None]
+        others = len(h) - 1
+        with torch.no_grad():
+            tau = self.temperature(h, index)
+            rule = self._official if self.variant == "official" else self._paper
+            weights, log_average = rule(h / tau, index)
+            tau_slope = log_average + rho - (weights * h / tau).sum(dim=1) / others
+            if self.training and isinstance(self.temperature, Individual):
+                self.temperature.descend(index, tau_slope)
+        return (weights * h).sum(dim=1).mean() / others, tau
+
+    def _paper(self, logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Average over the negatives alone, from its first value on."""
+        logits = logits.clone()
+        logits.fill_diagonal_(-torch.inf)
+        newest = logits.logsumexp(dim=1) - math.log(len(logits) - 1)
+        old = self.log_average[index].to(logits.dtype)
+        average = moving_log_average(old, newest, self.gamma, torch.isinf(old))
+        if self.training:
+            self.log_average[index] = average.to(STATE)
+        return torch.exp(logits - average[:, None]), average
+
+    def _official(self, logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Do as the released code: positive in the sum, average from 0, a shift that never falls."""
+        old_shift = self.shift[index].to(logits.dtype)
+        shift = torch.maximum(old_shift, logits.amax(dim=1))
+        terms = torch.exp(logits - shift[:, None])
+        newest = terms.sum(dim=1) / (len(logits) - 1)
+        average = self.average[index].to(logits.dtype) * torch.exp(old_shift - shift)
+        average = (1 - self.gamma) * average + self.gamma * newest
+        if self.training:
+            self.average[index] = average.to(STATE)
+            self.shift[index] = shift.to(STATE)
+        return terms / (average[:, None] + 1e-10), average.log() + shift
+
+
+class BimodalSogCLR(PairLoss):
+    """Global contrastive loss of image-text pairs: z1 are images, z2 texts.
+
+    The value is the mean over the images plus the mean over the texts.
+
+    Parameters
+    ----------
+    size, temperature, gamma
+        As for `SogCLR`.
+    variant : {"paper", "official"}
+        ``"official"`` leaves the positive in the average over the negatives, starts the average
+        at 0, and shifts exponents by a maximum that never falls (which can push exp to 0).
+    """
+
+    rho = 0.0
+
+    def __init__(
+        self,
+        size: int,
+        temperature: float | Temperature = 0.07,
+        gamma: float = 0.8,
+        variant: str = "paper",
+    ) -> None:
+        super().__init__()
+        given = _given(temperature)
+        self.use(given, "time", "sample")
+        self._set_sides(size, given, given, gamma, variant)
+
+    def _set_sides(
+        self, size: int, image: Temperature, text: Temperature, gamma: float, variant: str
+    ) -> None:
+        self.needs_index = True
+        self.size = checks.integer("size", size, at_least=1)
+        gamma = checks.number("gamma", gamma, above=0, at_most=1)
+        checks.choice("variant", variant, VARIANTS)
+        self.image = _Side(self.size, image, gamma, variant)
+        self.text = _Side(self.size, text, gamma, variant)
+
+    def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the loss of embeddings that are normalised already."""
+        index = checks.index(index, len(z1), self.size)
+        similarity = z1 @ z2.T
+        image_loss, tau_image = self.image(similarity, index, self.rho)
+        text_loss, tau_text = self.text(similarity.T, index, self.rho)
+        self.tau_now = (tau_image.mean() + tau_text.mean()) / 2
+        return cast(Tensor, image_loss + text_loss)
+
+
+class BimodalISogCLR(BimodalSogCLR):
+    """iSogCLR for image-text pairs: a learned temperature for every image and every text.
+
+    Parameters
+    ----------
+    size, rho, tau_init, tau_min, tau_max, eta, beta, gamma, clip
+        As for `ISogCLR`, here with the values of the authors' example for image-text pairs. In a
+        batch of B pairs the KL divergence is at most log(B - 1): a larger `rho` has no solution.
+    variant : {"paper", "official"}
+        See `BimodalSogCLR`.
+
+    Attributes
+    ----------
+    tau_image, tau_text : Tensor
+        The temperatures, shape (size,) each.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        rho: float = 6.0,
+        tau_init: float = 0.01,
+        tau_min: float = 0.005,
+        tau_max: float = 1.0,
+        eta: float = 0.03,
+        beta: float = 0.9,
+        gamma: float = 0.8,
+        clip: float | None = 5.0,
+        variant: str = "paper",
+    ) -> None:
+        PairLoss.__init__(self)
+        settings = (size, tau_init, tau_min, tau_max, eta, beta, clip)
+        self._set_sides(size, Individual(*settings), Individual(*settings), gamma, variant)
+        self.rho = checks.number("rho", rho, at_least=0)
+
+    @property
+    def tau_image(self) -> Tensor:
+        """The temperature of every image, shape (size,)."""
+        return cast(Tensor, self.image.temperature.tau)
+
+    @property
+    def tau_text(self) -> Tensor:
+        """The temperature of every text, shape (size,)."""
+        return cast(Tensor, self.text.temperature.tau)

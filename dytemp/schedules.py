@@ -1,0 +1,565 @@
+"""How the temperature is chosen: by time, by similarity, by sample or by batch.
+
+All of them answer one question with one call::
+
+    tau = temperature(similarity, index)        # broadcastable to the similarity matrix
+
+`similarity` is a block of cosine similarities, one anchor a row; `index` holds the positions of
+the anchors in the data set and is needed only where the temperature depends on the sample. Time
+is set from outside with ``set_epoch(epoch)``, as for torch's ``DistributedSampler``.
+
+A temperature of your own is a subclass of `Temperature` with that one method, or a subclass of
+`OfTime` or `OfSimilarity` with a method ``at``.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from dytemp import checks
+
+# State per sample is a few numbers an image: kept in float64, so that it never limits the accuracy
+# of a float64 computation. For a device without float64 call ``.float()`` on the module first.
+STATE = torch.float64
+
+
+class Temperature(nn.Module):
+    """Base of all temperatures.
+
+    Attributes
+    ----------
+    epoch : float
+        The time that time schedules look at; 0 until `set_epoch` is called.
+    depends_on : str
+        What the temperature looks at: ``"time"``, ``"similarity"``, ``"sample"`` or ``"batch"``.
+        A loss refuses a kind that makes no sense for it.
+    """
+
+    depends_on = "time"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epoch: float = 0
+
+    def set_epoch(self, epoch: float) -> None:
+        """Set the time, in epochs, for this temperature and those nested in it."""
+        self.epoch = checks.number("epoch", epoch, at_least=0)
+        for child in self.children():
+            if isinstance(child, Temperature):
+                child.set_epoch(epoch)
+
+    def observe(self, positives: Tensor) -> None:
+        """Look at the (B,) similarities of the batch's positive pairs before they are used."""
+
+    def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the temperatures for a block of similarities.
+
+        Parameters
+        ----------
+        similarity : Tensor
+            Cosine similarities of shape (anchors, candidates).
+        index : Tensor, optional
+            Positions of the anchors in the data set, int64, shape (anchors,).
+
+        Returns
+        -------
+        Tensor
+            Positive temperatures, broadcastable to `similarity`.
+        """
+        raise NotImplementedError
+
+    def logit_slope(self, similarity: Tensor, tau: Tensor) -> Tensor:
+        """Return the derivative of the logit s / tau with respect to s, given tau(s)."""
+        return 1 / tau
+
+
+Bound: TypeAlias = "float | OfTime"
+
+
+# ------------------------------------------------------------------------------------------ time
+
+
+class OfTime(Temperature):
+    """A temperature that depends on the epoch alone: ``at(epoch)`` returns a float."""
+
+    def at(self, epoch: float) -> float:
+        """Return the temperature at a time in epochs (fractions are allowed)."""
+        raise NotImplementedError
+
+    def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the temperature of the current epoch as a tensor without dimensions."""
+        return similarity.new_tensor(self.at(self.epoch))
+
+
+class Constant(OfTime):
+    """One temperature for everything, fixed or learned.
+
+    Parameters
+    ----------
+    tau : float or Tensor
+        The temperature, above 0. A tensor without dimensions that requires a gradient is learned:
+        the loss passes a gradient to it (and an ``nn.Parameter`` is registered).
+    """
+
+    def __init__(self, tau: float | Tensor) -> None:
+        super().__init__()
+        if isinstance(tau, Tensor):
+            if tau.ndim or not tau.is_floating_point():
+                raise ValueError(
+                    "tau must be a number or a floating tensor without dimensions, "
+                    f"got shape {tuple(tau.shape)} and {tau.dtype}"
+                )
+            checks.number("tau", tau.item(), above=0)
+            self.tau: float | Tensor = tau
+        else:
+            self.tau = checks.number("tau", tau, above=0)
+
+    def at(self, epoch: float) -> float:
+        """Return the temperature, whatever the epoch."""
+        return checks.number("tau", float(self.tau), above=0)
+
+    def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the temperature without dimensions, connected to what is learned."""
+        if isinstance(self.tau, Tensor):
+            checks.number("tau", self.tau.item(), above=0)
+            return self.tau
+        return similarity.new_tensor(self.tau)
+
+    def extra_repr(self) -> str:
+        """Show the value in ``repr``."""
+        return f"tau={float(self.tau):g}"
+
+
+class _Between(OfTime):
+    """A time schedule between two temperatures."""
+
+    def __init__(self, tau_min: float, tau_max: float) -> None:
+        super().__init__()
+        self.tau_min = checks.number("tau_min", tau_min, above=0)
+        self.tau_max = checks.number("tau_max", tau_max, above=0)
+        checks.bounds(self.tau_min, self.tau_max)
+
+    def at(self, epoch: float) -> float:
+        """Return the temperature at a time in epochs (fractions are allowed)."""
+        epoch = checks.number("epoch", epoch, at_least=0)
+        height = self._height(epoch)
+        return self.tau_min + (self.tau_max - self.tau_min) * height
+
+    def _height(self, epoch: float) -> float:
+        """Return where the schedule stands: 0 at tau_min, 1 at tau_max."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """Show the bounds in ``repr``."""
+        return f"tau_min={self.tau_min:g}, tau_max={self.tau_max:g}"
+
+
+class _Periodic(_Between):
+    """A schedule that repeats; it starts at tau_max and is at tau_min after half a period."""
+
+    def __init__(self, tau_min: float, tau_max: float, period: float) -> None:
+        super().__init__(tau_min, tau_max)
+        self.period = checks.number("period", period, above=0)
+
+    def phase(self, epoch: float) -> float:
+        """Return the part of the current period that has passed, in [0, 1)."""
+        return math.fmod(epoch, self.period) / self.period
+
+    def extra_repr(self) -> str:
+        """Show the parameters in ``repr``."""
+        return f"{super().extra_repr()}, period={self.period:g}"
+
+
+class Cosine(_Periodic):
+    r"""The cosine schedule of TS (Eq. 5, Algorithm 1).
+
+    .. math:: \tau(t) = \tau_- + (\tau_+ - \tau_-) \, (1 + \cos(2 \pi t / T)) / 2
+
+    Parameters
+    ----------
+    tau_min, tau_max : float
+        Bounds, 0 < tau_min <= tau_max (paper: 0.1 and 1.0).
+    period : float
+        T in epochs (paper: 400 of 2000). The released code's ``t_max`` is half of it.
+    """
+
+    def _height(self, epoch: float) -> float:
+        return (1 + math.cos(2 * math.pi * self.phase(epoch))) / 2
+
+
+class Triangle(_Periodic):
+    """Linear oscillation from tau_max to tau_min and back in one period (TS, Table 5)."""
+
+    def _height(self, epoch: float) -> float:
+        return abs(1 - 2 * self.phase(epoch))
+
+
+class Step(_Periodic):
+    """tau_max during the first half of each period, tau_min in the second (TS, Table 5).
+
+    The jump comes just after the half, as in the drawing beside the paper's table.
+    """
+
+    def _height(self, epoch: float) -> float:
+        return 1.0 if self.phase(epoch) <= 0.5 else 0.0
+
+
+class Random(_Between):
+    """A new uniform draw in each epoch (TS, Table 5).
+
+    Parameters
+    ----------
+    tau_min, tau_max : float
+        Bounds of the draw.
+    seed : int
+        The same seed gives the same temperature in the same epoch, in any order of calls.
+    """
+
+    def __init__(self, tau_min: float, tau_max: float, seed: int = 0) -> None:
+        super().__init__(tau_min, tau_max)
+        self.seed = checks.integer("seed", seed, at_least=0)
+
+    def _height(self, epoch: float) -> float:
+        return random.Random(f"{self.seed}/{math.floor(epoch)}").random()
+
+
+class Linear(OfTime):
+    """A straight line from `start` to `end` over `epochs`, then constant.
+
+    As the lower bound of a `SimilarityCosine` it is the 'stabilised' rule that the DySTreSS code
+    holds but does not use.
+    """
+
+    def __init__(self, start: float, end: float, epochs: float) -> None:
+        super().__init__()
+        self.start = checks.number("start", start, above=0)
+        self.end = checks.number("end", end, above=0)
+        self.epochs = checks.number("epochs", epochs, above=0)
+
+    def at(self, epoch: float) -> float:
+        """Return the temperature at a time in epochs (fractions are allowed)."""
+        part = min(checks.number("epoch", epoch, at_least=0) / self.epochs, 1.0)
+        return self.start + (self.end - self.start) * part
+
+
+# ------------------------------------------------------------------------------------ similarity
+
+
+class OfSimilarity(Temperature):
+    """A temperature that depends on the similarity of the pair: ``at(s)`` is elementwise.
+
+    Parameters
+    ----------
+    tau_min, tau_max : float or time schedule
+        Bounds of the temperature; schedules such as `Linear` move them with the epoch.
+    detach : bool
+        True (the default, as in the DySTreSS code for NT-Xent): tau counts as a constant in the
+        gradient. False: the full derivative, as in the paper's analysis and its DCL code.
+    """
+
+    depends_on = "similarity"
+
+    def __init__(self, tau_min: Bound, tau_max: Bound, detach: bool = True) -> None:
+        super().__init__()
+        self.tau_min = as_time(tau_min, "tau_min")
+        self.tau_max = as_time(tau_max, "tau_max")
+        self.detach = detach
+        self.bounds()
+
+    def bounds(self) -> tuple[float, float]:
+        """Return tau_min and tau_max of the current epoch."""
+        low, high = self.tau_min.at(self.epoch), self.tau_max.at(self.epoch)
+        checks.bounds(low, high)
+        return low, high
+
+    def at(self, similarity: Tensor) -> Tensor:
+        """Return the temperature of each similarity, in a tensor of the same shape."""
+        low, high = self.bounds()
+        return low + (high - low) * self.height(similarity)
+
+    def height(self, similarity: Tensor) -> Tensor:
+        """Return where the temperature stands: 0 at tau_min, 1 at tau_max."""
+        raise NotImplementedError
+
+    def slope(self, similarity: Tensor) -> Tensor:
+        """Return the derivative of tau with respect to the similarity."""
+        with torch.enable_grad():
+            leaf = similarity.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.at(leaf).sum(), leaf)
+        return slope
+
+    def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the temperature of each pair, detached if so asked."""
+        return self.at(similarity.detach() if self.detach else similarity)
+
+    def logit_slope(self, similarity: Tensor, tau: Tensor) -> Tensor:
+        """Return the derivative of s / tau(s): 1 / tau, or (1 - s tau'(s) / tau) / tau in full."""
+        if self.detach:
+            return 1 / tau
+        return (1 - similarity * self.slope(similarity) / tau) / tau
+
+
+class SimilarityCosine(OfSimilarity):
+    r"""The temperature of DySTreSS: high for very similar and very dissimilar pairs.
+
+    .. math:: \tau(s) = \tau_- + (\tau_+ - \tau_-) \, (1 + \cos(\pi (1 + s))) / 2
+
+    Even in s, tau_min at s = 0 and tau_max at s = -1 and 1 (DySTreSS, Algorithm 1).
+    """
+
+    def height(self, similarity: Tensor) -> Tensor:
+        """Return (1 - cos(pi s)) / 2."""
+        return (1 - torch.cos(math.pi * similarity)) / 2
+
+
+class ShiftedSimilarityCosine(OfSimilarity):
+    r"""DySTreSS with its minimum moved: tau_max above ``-shift``, a cosine below.
+
+    .. math:: \tau(s) = \tau_- + (\tau_+ - \tau_-) \, (1 + \cos(\pi (s + shift) / width)) / 2
+
+    for s <= -shift. The paper's best (Table 7) is shift = -0.4, width = 0.7: tau_max for
+    s >= 0.4, the minimum at s = -0.3.
+
+    Parameters
+    ----------
+    tau_min, tau_max, detach
+        As in `OfSimilarity`.
+    shift, width : float
+        Where the cosine ends, and the distance from there to its minimum (above 0).
+    """
+
+    def __init__(
+        self,
+        tau_min: Bound,
+        tau_max: Bound,
+        shift: float = -0.4,
+        width: float = 0.7,
+        detach: bool = True,
+    ) -> None:
+        super().__init__(tau_min, tau_max, detach)
+        self.shift = checks.number("shift", shift, at_least=-1, at_most=1)
+        self.width = checks.number("width", width, above=0)
+
+    def height(self, similarity: Tensor) -> Tensor:
+        """Return the half cosine left of ``-shift`` and 1 right of it."""
+        left = (similarity + self.shift).clamp(max=0)
+        return (1 + torch.cos(math.pi * left / self.width)) / 2
+
+
+class SimilarityLinear(OfSimilarity):
+    """tau_min + (tau_max - tau_min) |s|: the linear shape of the DySTreSS shape ablation.
+
+    The paper's formula could not be read; this is its natural form.
+    """
+
+    def height(self, similarity: Tensor) -> Tensor:
+        """Return |s|."""
+        return similarity.abs()
+
+
+class SimilarityExponential(OfSimilarity):
+    r"""The exponential shape of the DySTreSS code.
+
+    .. math:: \tau(s) = \tau_+ - (\tau_+ - \tau_-) \, e^{-rate |s|}
+
+    tau_min at s = 0; tau_max is approached, not reached.
+
+    Parameters
+    ----------
+    tau_min, tau_max, detach
+        As in `OfSimilarity`.
+    rate : float
+        Steepness, above 0 (the code has 3.5).
+    """
+
+    def __init__(
+        self, tau_min: Bound, tau_max: Bound, rate: float = 3.5, detach: bool = True
+    ) -> None:
+        super().__init__(tau_min, tau_max, detach)
+        self.rate = checks.number("rate", rate, above=0)
+
+    def height(self, similarity: Tensor) -> Tensor:
+        """Return 1 - exp(-rate |s|)."""
+        return -torch.expm1(-self.rate * similarity.abs())
+
+
+# ---------------------------------------------------------------------------------------- sample
+
+
+class PerClass(Temperature):
+    """One temperature for each class, chosen by the class of the anchor: the oracle of TS.
+
+    Parameters
+    ----------
+    taus : sequence of float
+        The temperature of each class, above 0 (TS, Fig. 3: 1.0 for the five most common classes,
+        0.1 for the others).
+    labels : Tensor
+        The class of every training sample, int64, shape (samples,).
+    """
+
+    depends_on = "sample"
+
+    def __init__(self, taus: list[float] | tuple[float, ...] | Tensor, labels: Tensor) -> None:
+        super().__init__()
+        values = torch.as_tensor(taus, dtype=STATE)
+        if values.ndim != 1 or not len(values):
+            raise ValueError(f"taus must be a list of numbers, got shape {tuple(values.shape)}")
+        for tau in values.tolist():
+            checks.number("taus", tau, above=0)
+        if not isinstance(labels, Tensor) or labels.ndim != 1:
+            raise TypeError("labels must be an int64 tensor of shape (samples,)")
+        checks.integers("labels", labels, len(labels), len(values))
+        self.register_buffer("tau", values[labels])
+        self.tau: Tensor
+
+    def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the temperature of each anchor, shape (anchors, 1)."""
+        return of_sample(self.tau, similarity, index)
+
+
+class Individual(Temperature):
+    """A temperature for every sample, held in the buffer ``tau``: the state of iSogCLR.
+
+    Parameters
+    ----------
+    size : int
+        The number of samples.
+    tau_init : float
+        Their temperature at the start, in [tau_min, tau_max].
+    tau_min, tau_max : float
+        Bounds; `descend` clips to them.
+    eta : float
+        Step size of `descend`.
+    beta : float
+        Weight of the newest gradient in the moving average, in (0, 1].
+    clip : float or None
+        Gradients are clipped to [-clip, clip]; None does not clip (the paper's algorithm).
+    """
+
+    depends_on = "sample"
+
+    def __init__(
+        self,
+        size: int,
+        tau_init: float,
+        tau_min: float,
+        tau_max: float,
+        eta: float = 0.03,
+        beta: float = 0.5,
+        clip: float | None = None,
+    ) -> None:
+        super().__init__()
+        size = checks.integer("size", size, at_least=1)
+        self.tau_min = checks.number("tau_min", tau_min, above=0)
+        self.tau_max = checks.number("tau_max", tau_max, above=0)
+        checks.bounds(self.tau_min, self.tau_max)
+        tau_init = checks.number("tau_init", tau_init, at_least=tau_min, at_most=tau_max)
+        self.eta = checks.number("eta", eta, at_least=0)
+        self.beta = checks.number("beta", beta, above=0, at_most=1)
+        self.clip = math.inf if clip is None else checks.number("clip", clip, above=0)
+        self.register_buffer("tau", torch.full((size,), tau_init, dtype=STATE))
+        self.register_buffer("momentum", torch.zeros(size, dtype=STATE))
+        self.tau: Tensor
+        self.momentum: Tensor
+
+    def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the temperature of each anchor, shape (anchors, 1)."""
+        return of_sample(self.tau, similarity, index)
+
+    @torch.no_grad()
+    def descend(self, index: Tensor, gradient: Tensor) -> None:
+        """Take one step of gradient descent with momentum (iSogCLR, steps 5 and 6).
+
+        Parameters
+        ----------
+        index : Tensor
+            The samples of the batch, int64, shape (B,).
+        gradient : Tensor
+            The gradient of the objective for their temperatures, shape (B,).
+        """
+        newest = gradient.clamp(-self.clip, self.clip).to(self.tau.dtype)
+        momentum = (1 - self.beta) * self.momentum[index] + self.beta * newest
+        self.momentum[index] = momentum
+        self.tau[index] = (self.tau[index] - self.eta * momentum).clamp(self.tau_min, self.tau_max)
+
+
+def of_sample(tau: Tensor, similarity: Tensor, index: Tensor | None) -> Tensor:
+    """Look up the temperatures of the anchors of a block, shape (anchors, 1)."""
+    index = checks.integers("index", index, len(similarity), len(tau))
+    return tau[index].to(similarity.dtype)[:, None]
+
+
+# ----------------------------------------------------------------------------------------- batch
+
+
+class Alignment(Temperature):
+    """The temperature of MACL: it follows the mean similarity A of the batch's positives.
+
+    tau = tau0 (1 + alpha (A - a0)), without gradient. For alpha (a0 - A) >= 1 it would not be
+    positive, which happens to random embeddings with the settings for sentences
+    (0.05, 2, 0.8); that is refused.
+
+    Parameters
+    ----------
+    tau0 : float
+        The temperature at A = a0, above 0.
+    alpha : float
+        How strongly it follows, at least 0.
+    a0 : float
+        The similarity of reference, in [-1, 1].
+    """
+
+    depends_on = "batch"
+
+    def __init__(self, tau0: float, alpha: float, a0: float) -> None:
+        super().__init__()
+        self.tau0 = checks.number("tau0", tau0, above=0)
+        self.alpha = checks.number("alpha", alpha, at_least=0)
+        self.a0 = checks.number("a0", a0, at_least=-1, at_most=1)
+        self.tau: float | None = None
+
+    def at(self, alignment: float) -> float:
+        """Return the temperature for a mean similarity of the positives."""
+        tau = self.tau0 * (1 + self.alpha * (float(alignment) - self.a0))
+        if not tau > 0:
+            raise ValueError(
+                f"tau must be above 0, got {tau:g} at a mean positive similarity of "
+                f"{float(alignment):g}: choose a smaller alpha or a0"
+            )
+        return tau
+
+    def observe(self, positives: Tensor) -> None:
+        """Set the temperature from the batch's positive similarities."""
+        self.tau = self.at(positives.mean().item())
+
+    def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the temperature of the batch that was observed last."""
+        if self.tau is None:
+            raise ValueError("similarity must be observed first: call observe(positives)")
+        return similarity.new_tensor(self.tau)
+
+
+# --------------------------------------------------------------------------------------- helpers
+
+
+def as_temperature(value: float | Tensor | Temperature, name: str = "temperature") -> Temperature:
+    """Return a temperature; numbers and tensors without dimensions become a `Constant`."""
+    if isinstance(value, Temperature):
+        return value
+    if isinstance(value, Tensor):
+        return Constant(value)
+    return Constant(checks.number(name, value, above=0))
+
+
+def as_time(value: Bound, name: str) -> OfTime:
+    """Return a time schedule; a number becomes a `Constant`."""
+    temperature = as_temperature(value, name)
+    if not isinstance(temperature, OfTime):
+        raise TypeError(f"{name} must be a number or a time schedule, got {temperature!r}")
+    return temperature
