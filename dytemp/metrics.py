@@ -1,0 +1,614 @@
+"""What an embedding is worth: its geometry, its neighbours, its probes, its retrieval.
+
+Every measure takes raw embeddings, one a row, normalises the rows itself and looks at values only
+(no gradient flows through it). A single number comes back as a Python float. float32 and float64
+are computed as they are, half precision in float32. Whatever compares all rows with all others
+works through blocks of `ROWS` rows, so that memory grows with the number of rows, not its square.
+
+The probes need scikit-learn (``pip install dytemp[lab]``), everything else torch alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from dytemp import checks
+
+ROWS = 128  # enough for a matrix product at full speed, few enough to stay in the cache
+
+Average: TypeAlias = Literal["micro", "macro"]
+
+
+# Geometry of the hypersphere
+
+
+def alignment(z1: Tensor, z2: Tensor) -> float:
+    """Mean squared distance between the two views of a sample, in 0 .. 4 (lower is better).
+
+    Wang & Isola, ICML 2020, with exponent 2.
+
+    Parameters
+    ----------
+    z1, z2 : Tensor
+        Embeddings of the two views, shape (B, D), B >= 2; row i of one belongs to row i of the
+        other.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `z1` or `z2` is not a finite floating (B, D) tensor without zero rows, or if they
+        differ in shape, dtype or device.
+    """
+    first, second = checks.views(z1, z2)
+    return float((_unit(first) - _unit(second)).square().sum(dim=1).mean())
+
+
+def uniformity(z: Tensor, t: float = 2.0, include_self: bool = False) -> float:
+    """Log of the mean Gaussian potential exp(-t ‖x - y‖²) over all pairs (lower is more uniform).
+
+    Wang & Isola, ICML 2020, over the pairs of different rows. The DySTreSS code also counts each
+    row with itself, which adds N potentials of 1 to N² - N others: ``include_self=True``.
+
+    Parameters
+    ----------
+    z : Tensor
+        Embeddings, shape (N, D), N >= 2.
+    t : float
+        Sharpness of the potential, above 0.
+    include_self : bool
+        Whether the N pairs of a row with itself count, as in the DySTreSS code.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `z` is not a finite floating (N, D) tensor without zero rows, or `t` not above 0.
+    """
+    unit = _unit(checks.vectors("z", z, at_least=2))
+    t = checks.number("t", t, above=0)
+    rows = len(unit)
+    blocks = []
+    # Each pair once: a block of rows meets the rows from its own first one on. The last row has
+    # met all others by then, so no block is without a pair.
+    for start in range(0, rows - 1, ROWS):
+        similarity = unit[start : start + ROWS] @ unit[start:].T
+        size = len(similarity)
+        met = torch.ones(size, size, dtype=torch.bool, device=unit.device).tril()
+        similarity[:, :size].masked_fill_(met, -math.inf)
+        exponents = similarity.sub_(1).mul_(2 * t)  # ‖x - y‖² = 2 - 2 x·y
+        peak = exponents.max()
+        blocks.append(peak + exponents.sub_(peak).exp_().sum().log())
+    log_sum = float(torch.stack(blocks).logsumexp(dim=0)) + math.log(2)  # both orders of a pair
+    if not include_self:
+        return log_sum - math.log(rows * (rows - 1))
+    high, low = max(log_sum, math.log(rows)), min(log_sum, math.log(rows))
+    return high + math.log1p(math.exp(low - high)) - math.log(rows**2)
+
+
+def tolerance(z: Tensor, labels: Tensor, include_self: bool = False) -> float:
+    """Mean cosine similarity of two samples of one class, in -1 .. 1 (higher is more tolerant).
+
+    Wang & Liu, CVPR 2021, over the pairs of different rows. The DySTreSS code also counts each
+    row with itself (``include_self=True``) and divides by N²/10 in place of the number of pairs:
+    the same number for ten classes of equal size, ten times too small for a hundred.
+
+    Parameters
+    ----------
+    z : Tensor
+        Embeddings, shape (N, D).
+    labels : Tensor
+        Classes, int64 (N,).
+    include_self : bool
+        Whether the N pairs of a row with itself count.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `z` is not a finite floating (N, D) tensor without zero rows, if `labels` is not int64
+        (N,), or if no class has a pair.
+    """
+    unit = _unit(checks.vectors("z", z))
+    sums, counts = _class_sums(unit, labels)
+    # The similarities of all pairs of a class add up to the squared length of the class's sum.
+    total, pairs = float(sums.square().sum()), int(counts.square().sum())
+    if not include_self:
+        total, pairs = total - len(unit), pairs - len(unit)
+    if pairs == 0:
+        raise ValueError("labels must give at least one class two samples, got none with two")
+    return total / pairs
+
+
+def inter_class_uniformity(
+    z: Tensor, labels: Tensor, centroids: Literal["unit", "raw"] = "unit"
+) -> float:
+    """Log of the mean potential exp(-2 ‖μ - μ'‖²) over pairs of class centroids (lower is better).
+
+    Reconstructed: DySTreSS names this measure (Eq. 12 of its second version) and describes it as
+    the separation of the centroids, but neither its formula nor its code was at hand.
+
+    Parameters
+    ----------
+    z : Tensor
+        Embeddings, shape (N, D).
+    labels : Tensor
+        Classes, int64 (N,), at least two different ones. Classes that do not occur do not count.
+    centroids : {"unit", "raw"}
+        Whether the mean of a class's normalised rows is normalised again or taken as it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `z` is not a finite floating (N, D) tensor without zero rows, if `labels` is not int64
+        (N,) with two classes or more, if `centroids` is unknown, or if a centroid that has to be
+        normalised is zero.
+    """
+    unit = _unit(checks.vectors("z", z))
+    sums, counts = _class_sums(unit, labels)
+    if len(counts) < 2:
+        raise ValueError(f"labels must hold at least 2 classes, got {len(counts)}")
+    checks.choice("centroids", centroids, ("unit", "raw"))
+    means = sums / counts[:, None]
+    if centroids == "unit":
+        means = _unit(checks.vectors("class centroids of z", means))
+    distances = torch.pdist(means)
+    return float((-2 * distances.square()).logsumexp(dim=0)) - math.log(len(distances))
+
+
+def coverage(z: Tensor, bins: Tensor | int, seed: int = 0) -> Tensor:
+    """Count the samples around each of many directions, largest count first.
+
+    Fig. 1 of TS: the more even the counts, the more of the sphere is used. The paper takes 500
+    random directions as bins and gives each sample to its closest one.
+
+    Parameters
+    ----------
+    z : Tensor
+        Embeddings, shape (N, D).
+    bins : Tensor or int
+        The directions, shape (K, D), or their number K, for directions that are uniform on the
+        sphere.
+    seed : int
+        Draws the directions where `bins` is a number.
+
+    Returns
+    -------
+    Tensor
+        Samples per bin in descending order, int64 (K,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `z` or `bins` is not a finite floating tensor without zero rows, if they differ in
+        dimension, dtype or device, or if `bins` or `seed` is not an allowed number.
+    """
+    points = _unit(checks.vectors("z", z))
+    if isinstance(bins, Tensor):
+        directions = _unit(checks.vectors("bins", bins))
+        _same_space("z", z, "bins", bins)
+    else:
+        shape = (checks.integer("bins", bins, at_least=1), points.shape[1])
+        generator = torch.Generator().manual_seed(checks.integer("seed", seed, at_least=0))
+        directions = _unit(torch.randn(shape, generator=generator, dtype=torch.float64)).to(points)
+    closest = torch.cat([(block @ directions.T).argmax(dim=1) for block in _blocks(points)])
+    return closest.bincount(minlength=len(directions)).sort(descending=True).values
+
+
+# Neighbours
+
+
+def knn_predict(
+    bank: Tensor,
+    bank_labels: Tensor,
+    queries: Tensor,
+    k: int,
+    temperature: float | None = None,
+) -> Tensor:
+    """Let the k most similar rows of the bank vote on the class of each query.
+
+    Without a temperature each neighbour has one vote and a tie goes to the smallest class (TS).
+    With one, a neighbour of similarity s has exp(s / temperature) votes (DySTreSS, during
+    training, with k = 200 and temperature 0.1).
+
+    Parameters
+    ----------
+    bank : Tensor
+        Embeddings with known classes, shape (N, D).
+    bank_labels : Tensor
+        Their classes, int64 (N,).
+    queries : Tensor
+        Embeddings to classify, shape (M, D).
+    k : int
+        Number of neighbours, 1 .. N.
+    temperature : float, optional
+        Above 0, in units of cosine similarity.
+
+    Returns
+    -------
+    Tensor
+        Classes, int64 (M,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `bank` or `queries` is not a finite floating tensor without zero rows, if they differ
+        in dimension, dtype or device, if `bank_labels` is not int64 (N,), if `k` is not in 1 .. N
+        or `temperature` not above 0.
+    """
+    known, new = _unit(checks.vectors("bank", bank)), _unit(checks.vectors("queries", queries))
+    _same_space("bank", bank, "queries", queries)
+    k = _rank("k", k, len(known))
+    if temperature is not None:
+        temperature = checks.number("temperature", temperature, above=0)
+    labels = checks.integers("bank_labels", bank_labels, len(known)).to(known.device)
+    classes, codes = torch.unique(labels, return_inverse=True)
+    winners = []
+    for block in _blocks(new):
+        similarity, neighbours = (block @ known.T).topk(k, dim=1)
+        if temperature is None:
+            weights = torch.ones_like(similarity)
+        else:  # relative to the nearest neighbour: the same winner, and exp cannot overflow
+            weights = ((similarity - similarity[:, :1]) / temperature).exp()
+        votes = weights.new_zeros(len(block), len(classes))
+        votes.scatter_add_(1, codes[neighbours], weights)
+        winners.append(votes.argmax(dim=1))  # the first of equals, and classes ascend
+    winner: Tensor = classes[torch.cat(winners)]
+    return winner
+
+
+def knn_accuracy(
+    bank: Tensor,
+    bank_labels: Tensor,
+    queries: Tensor,
+    query_labels: Tensor,
+    k: int,
+    temperature: float | None = None,
+    average: Average = "micro",
+) -> float:
+    """Share of the queries that `knn_predict` gets right.
+
+    The k-NN score of TS is ``average="macro"`` with the long-tailed training set as the bank.
+
+    Parameters
+    ----------
+    bank, bank_labels, queries, k, temperature
+        As in `knn_predict`.
+    query_labels : Tensor
+        The true classes of the queries, int64 (M,).
+    average : {"micro", "macro"}
+        As in `accuracy`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `knn_predict` and `accuracy` do.
+    """
+    truth = checks.integers("query_labels", query_labels, len(checks.vectors("queries", queries)))
+    checks.choice("average", average, ("micro", "macro"))
+    return accuracy(knn_predict(bank, bank_labels, queries, k, temperature), truth, average)
+
+
+# Probes
+
+
+def svm_predict(train_features: Tensor, train_labels: Tensor, test_features: Tensor) -> Tensor:
+    """Classify with a linear support vector machine on normalised features.
+
+    The linear probe of TS: scikit-learn's LinearSVC with its defaults (C = 1, squared hinge, one
+    class against the rest) and random state 42. Trained on a balanced subset it is their few-shot
+    probe, on the whole long tail their long-tail probe.
+
+    Parameters
+    ----------
+    train_features : Tensor
+        Embeddings to learn from, shape (N, D).
+    train_labels : Tensor
+        Their classes, int64 (N,), at least two different ones.
+    test_features : Tensor
+        Embeddings to classify, shape (M, D).
+
+    Returns
+    -------
+    Tensor
+        Classes, int64 (M,).
+
+    Raises
+    ------
+    ImportError
+        If scikit-learn is missing.
+    TypeError, ValueError
+        If the features are not finite floating tensors without zero rows, if they differ in
+        dimension, dtype or device, or if `train_labels` is not int64 (N,) with two classes.
+    """
+    try:
+        from sklearn.svm import LinearSVC
+    except ImportError as error:
+        raise ImportError(_NEEDS_SCIKIT_LEARN) from error
+    classifier = LinearSVC(dual="auto", random_state=42)
+    return _fit_and_predict(classifier, train_features, train_labels, test_features)
+
+
+def svm_probe(
+    train_features: Tensor, train_labels: Tensor, test_features: Tensor, test_labels: Tensor
+) -> float:
+    """Share of the test samples that `svm_predict` gets right (LP of TS).
+
+    Parameters and errors are those of `svm_predict`; `test_labels`, int64 (M,), are the true
+    classes. Pass the predictions of `svm_predict` to `accuracy` or `group_accuracy` for more.
+    """
+    truth = _test_labels(test_features, test_labels)
+    return accuracy(svm_predict(train_features, train_labels, test_features), truth)
+
+
+def linear_predict(train_features: Tensor, train_labels: Tensor, test_features: Tensor) -> Tensor:
+    """Classify with logistic regression on normalised features.
+
+    scikit-learn's LogisticRegression with its defaults (C = 1) and up to 1,000 iterations.
+    Parameters, result and errors are those of `svm_predict`.
+    """
+    try:
+        from sklearn.linear_model import LogisticRegression
+    except ImportError as error:
+        raise ImportError(_NEEDS_SCIKIT_LEARN) from error
+    classifier = LogisticRegression(max_iter=1000)
+    return _fit_and_predict(classifier, train_features, train_labels, test_features)
+
+
+def linear_probe(
+    train_features: Tensor, train_labels: Tensor, test_features: Tensor, test_labels: Tensor
+) -> float:
+    """Share of the test samples that `linear_predict` gets right.
+
+    Parameters and errors are those of `svm_predict`; `test_labels`, int64 (M,), are the true
+    classes.
+    """
+    truth = _test_labels(test_features, test_labels)
+    return accuracy(linear_predict(train_features, train_labels, test_features), truth)
+
+
+# Scores
+
+
+def accuracy(predictions: Tensor, labels: Tensor, average: Average = "micro") -> float:
+    """Share of right predictions, in 0 .. 1.
+
+    Parameters
+    ----------
+    predictions, labels : Tensor
+        Predicted and true classes, int64 (N,), N >= 1.
+    average : {"micro", "macro"}
+        Over the samples, or over the accuracies of the classes that occur in `labels`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `predictions` and `labels` are not int64 of one length above 0, or `average` is unknown.
+    """
+    predictions, labels = _predictions(predictions, labels)
+    checks.choice("average", average, ("micro", "macro"))
+    if average == "micro":
+        return int((predictions == labels).sum()) / len(labels)
+    classes, codes = torch.unique(labels, return_inverse=True)
+    return float(_class_accuracies(predictions == labels, codes, len(classes)).mean())
+
+
+def group_accuracy(predictions: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
+    """Mean accuracy of the classes of each group, such as head, mid and tail (TS, App. A.2).
+
+    Parameters
+    ----------
+    predictions, labels : Tensor
+        Predicted and true classes, int64 (N,), in 0 .. classes - 1.
+    groups : Tensor
+        The group of each class, int64 (classes,), in 0 .. number of groups - 1.
+
+    Returns
+    -------
+    Tensor
+        Accuracy of each group, float64, on the processor.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not int64 of the right length and range, or if a class has no sample or
+        a group no class (their accuracy is undefined).
+    """
+    predictions, labels = _predictions(predictions, labels)
+    classes = groups.numel() if isinstance(groups, Tensor) else 0
+    groups = checks.integers("groups", groups, classes).cpu()
+    if classes == 0 or int(groups.min()) < 0:
+        raise ValueError(f"groups must hold 0, 1, ... for each class, got {groups.tolist()}")
+    checks.integers("predictions", predictions, len(labels), size=classes)
+    checks.integers("labels", labels, len(labels), size=classes)
+    _refuse_empty("labels", "class", labels.bincount(minlength=classes))
+    sizes = groups.bincount()
+    _refuse_empty("groups", "group", sizes)
+    per_class = _class_accuracies(predictions == labels, labels, classes)
+    return groups.bincount(weights=per_class) / sizes
+
+
+def recall_at_k(similarity: Tensor, k: int) -> float:
+    """Share of the rows whose match, on the diagonal, is among their k largest entries.
+
+    Retrieval of images by text and, with ``similarity.T``, of text by images. Where entries tie
+    with the match, it counts by the chance that a random order of them puts it among the k, so
+    that collapsed embeddings score k / N.
+
+    Parameters
+    ----------
+    similarity : Tensor
+        Similarity of query i to candidate j, finite, shape (N, N).
+    k : int
+        Number of candidates that are looked at, 1 .. N.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `similarity` is not a finite floating (N, N) tensor, or `k` not in 1 .. N.
+    """
+    similarity = _matrix("similarity", similarity)
+    if similarity.shape[0] != similarity.shape[1]:
+        raise ValueError(f"similarity must be square, (N, N), got {tuple(similarity.shape)}")
+    if not similarity.isfinite().all():
+        raise ValueError("similarity must be finite, got NaN or inf")
+    k = _rank("k", k, len(similarity))
+    match = similarity.diagonal()[:, None]
+    better, equal = (similarity > match).sum(dim=1), (similarity == match).sum(dim=1)
+    return float(((k - better) / equal).clamp(0, 1).mean())
+
+
+def effective_negatives(similarity: Tensor, tau: float | Tensor) -> Tensor:
+    """Count the entries of a row that matter at temperature τ: exp(entropy of the softmax).
+
+    The perplexity of softmax(similarity / τ): M where all entries of a row weigh the same, 1 where
+    one has all the weight. At the optimal τ of iSogCLR it is M exp(-ρ) for every anchor (C10).
+
+    Parameters
+    ----------
+    similarity : Tensor
+        Similarities of N anchors to their M negatives, shape (N, M). An entry of -inf (the anchor
+        itself, say) is left out.
+    tau : float or Tensor
+        Temperature above 0: one for all, or a tensor of shape (), (N,), (N, 1) or (N, M).
+
+    Returns
+    -------
+    Tensor
+        Effective number of negatives of each anchor, shape (N,), in 1 .. M.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `similarity` is not a floating (N, M) tensor, holds NaN or +inf or a row of -inf only,
+        or if `tau` is not finite, not above 0, or of another shape, dtype or device.
+    """
+    similarity = _matrix("similarity", similarity)
+    highest = similarity.amax(dim=1, keepdim=True)
+    if not highest.isfinite().all():
+        raise ValueError("similarity must hold no NaN or +inf and no row of -inf only")
+    if isinstance(tau, Tensor):
+        tau = _temperatures(tau, similarity)
+    else:
+        tau = checks.number("tau", tau, above=0)
+    weights = (similarity / tau).softmax(dim=1)
+    entropy: Tensor = torch.special.entr(weights).sum(dim=1)
+    return entropy.exp()
+
+
+# Shared by the measures
+
+_NEEDS_SCIKIT_LEARN = "the probes need scikit-learn: pip install dytemp[lab]"
+
+
+def _unit(rows: Tensor) -> Tensor:
+    """Divide each row by its length, half precision in float32."""
+    rows = _full_precision(rows)
+    rows = rows / rows.abs().amax(dim=1, keepdim=True)  # squares neither overflow nor vanish
+    return rows / rows.square().sum(dim=1, keepdim=True).sqrt()
+
+
+def _full_precision(values: Tensor) -> Tensor:
+    """Return the values without their graph, half precision as float32."""
+    return values.detach().float() if values.element_size() < 4 else values.detach()
+
+
+def _blocks(rows: Tensor) -> Iterator[Tensor]:
+    """Go through the rows, `ROWS` at a time."""
+    return iter(torch.split(rows, ROWS))
+
+
+def _class_sums(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sum (C, D) and the number (C,) of the rows of each class that occurs."""
+    labels = checks.integers("labels", labels, len(rows)).to(rows.device)
+    _, codes, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    sums = rows.new_zeros(len(counts), rows.shape[1]).index_add_(0, codes, rows)
+    return sums, counts
+
+
+def _class_accuracies(right: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return the share of right predictions (classes,) of each class, float64."""
+    return labels[right].bincount(minlength=classes).double() / labels.bincount(minlength=classes)
+
+
+def _fit_and_predict(
+    classifier: Any, train_features: Tensor, train_labels: Tensor, test_features: Tensor
+) -> Tensor:
+    """Train a scikit-learn classifier on normalised features and apply it."""
+    train = _unit(checks.vectors("train_features", train_features))
+    test = _unit(checks.vectors("test_features", test_features))
+    _same_space("train_features", train_features, "test_features", test_features)
+    labels = checks.integers("train_labels", train_labels, len(train)).cpu()
+    if len(torch.unique(labels)) < 2:
+        raise ValueError("train_labels must hold at least 2 classes, got 1")
+    classifier.fit(train.cpu().numpy(), labels.numpy())
+    return torch.from_numpy(classifier.predict(test.cpu().numpy())).to(test.device)
+
+
+def _test_labels(test_features: Tensor, test_labels: Tensor) -> Tensor:
+    """Check that there is one true class for each test sample."""
+    samples = len(checks.vectors("test_features", test_features))
+    return checks.integers("test_labels", test_labels, samples)
+
+
+def _predictions(predictions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return predicted and true classes on the processor, where counting in float64 works."""
+    length = predictions.numel() if isinstance(predictions, Tensor) else 0
+    checks.integers("predictions", predictions, length)
+    checks.integers("labels", labels, length)
+    if length == 0:
+        raise ValueError("predictions and labels must hold at least 1 sample, got 0")
+    return predictions.cpu(), labels.cpu()
+
+
+def _refuse_empty(name: str, kind: str, counts: Tensor) -> None:
+    """Refuse a class or a group without a member."""
+    empty = (counts == 0).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(f"{name} must give every {kind} a member, got none for {kind} {empty}")
+
+
+def _rank(name: str, value: int, most: int) -> int:
+    """Return `value` as an int in 1 .. `most`."""
+    value = checks.integer(name, value, at_least=1)
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, the number of candidates, got {value}")
+    return value
+
+
+def _same_space(name1: str, first: Tensor, name2: str, second: Tensor) -> None:
+    """Refuse two sets of embeddings that differ in dimension, dtype or device."""
+    checks.alike(name1, first, name2, second)
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(
+            f"{name1} and {name2} must have one dimension D, "
+            f"got {first.shape[1]} and {second.shape[1]}"
+        )
+
+
+def _matrix(name: str, value: Tensor) -> Tensor:
+    """Return a floating matrix with at least one entry, half precision as float32."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must hold real floating-point numbers, got {value.dtype}")
+    if value.ndim != 2 or value.numel() == 0:
+        raise ValueError(f"{name} must be a matrix (N, M) with entries, got {tuple(value.shape)}")
+    return _full_precision(value)
+
+
+def _temperatures(tau: Tensor, similarity: Tensor) -> Tensor:
+    """Return temperatures in a shape that divides the (N, M) similarities row by row."""
+    rows, columns = similarity.shape
+    if tau.shape not in ((), (rows,), (rows, 1), (rows, columns)):
+        raise ValueError(
+            f"tau must have shape (), ({rows},), ({rows}, 1) or ({rows}, {columns}), "
+            f"got {tuple(tau.shape)}"
+        )
+    tau = _full_precision(tau)
+    checks.alike("tau", tau, "similarity", similarity)
+    if not (tau.isfinite() & (tau > 0)).all():
+        raise ValueError("tau must be finite and above 0 everywhere")
+    return tau[:, None] if tau.ndim == 1 else tau
