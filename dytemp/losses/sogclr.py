@@ -270,7 +270,7 @@ class _Side(torch.nn.Module):
         return torch.exp(logits - average[:, None]), average
 
     def _official(self, logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Do as the released code: positive in the sum, average from 0, a shift that never falls."""
+        """Follow the released code: positive in the sum, start at 0, a shift that never falls."""
         old_shift = self.shift[index].to(logits.dtype)
         shift = torch.maximum(old_shift, logits.amax(dim=1))
         terms = torch.exp(logits - shift[:, None])
