@@ -1,0 +1,46 @@
+# Two commands matter: `make reproduce` and `make test`. Both set up .venv on first use.
+PYTHON ?= python3
+SCALE ?= quick
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
+
+.PHONY: help reproduce test lint report lab clean
+
+help:
+	@echo "make reproduce   run every notebook at scale quick and write build/report/index.html"
+	@echo "make test        lint, types, unit tests, notebooks"
+	@echo "make report      write the report again, from the stored outputs of the notebooks"
+	@echo "make lab         open the notebooks in JupyterLab"
+	@echo "make lint        lint and types only"
+	@echo "make clean       remove build/ (the environment .venv stays)"
+
+reproduce: $(INSTALLED)
+	@$(BIN)/python -m dytemp reproduce --scale $(SCALE)
+
+test: lint
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env tests $(NOTEBOOKS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+report: $(INSTALLED)
+	@$(BIN)/python -m dytemp report
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab notebooks
+
+clean:
+	rm -rf build dist
+
+# The stamp is written last, so an interrupted installation starts again.
+$(INSTALLED): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found. On Debian or Ubuntu: sudo apt install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "dytemp needs Python 3.11 or newer, but $(PYTHON) is older. Choose another one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "The module venv is missing. On Debian or Ubuntu: sudo apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --editable ".[lab,dev]"
+	@touch $@

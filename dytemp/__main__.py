@@ -1,0 +1,7 @@
+"""``python -m dytemp``."""
+
+import sys
+
+from dytemp.lab.cli import main
+
+sys.exit(main())

@@ -1,0 +1,213 @@
+"""The command line: ``python -m dytemp reproduce | train | verify | claims | report``."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dytemp.lab import paths, scales
+
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+    except ModuleNotFoundError as error:
+        return _fail(f"{error}. The commands need the laboratory: pip install 'dytemp[lab]'")
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted; finished runs are kept, so the same command goes on from there")
+    except BrokenPipeError:  # the reader, for example head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _fail(message: str) -> int:
+    print(f"dytemp: {message}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m dytemp", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    reproduce = commands.add_parser("reproduce", help="run the notebooks and write the report")
+    reproduce.add_argument("--scale", choices=scales.NAMES, default="quick")
+    reproduce.add_argument("--only", metavar="03", help="notebooks whose name starts like this")
+    reproduce.add_argument("--output", type=Path, metavar="FOLDER", help="default: build/report")
+    reproduce.set_defaults(command=_reproduce)
+
+    train = commands.add_parser("train", help="train one run, or load it if it is recorded")
+    train.add_argument("config", type=Path, metavar="CONFIG.yaml")
+    train.set_defaults(command=_train)
+
+    verify = commands.add_parser("verify", help="train recorded runs again and compare")
+    verify.add_argument("--sample", type=int, metavar="N", help="a random choice of N runs")
+    verify.set_defaults(command=_verify)
+
+    claims = commands.add_parser("claims", help="print every claim with its verdict and evidence")
+    claims.add_argument("--json", action="store_true", help="a list of objects, for machines")
+    claims.set_defaults(command=_claims)
+
+    report = commands.add_parser("report", help="write the report from notebooks that have run")
+    report.add_argument("--scale", choices=scales.NAMES, default="recorded")
+    report.add_argument("--output", type=Path, metavar="FOLDER", help="default: build/report")
+    report.set_defaults(command=_report)
+    return parser
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    notebooks = _notebooks(options.only)
+    parameters = read_yaml(paths.home() / "notebooks" / "scales" / f"{options.scale}.yaml")
+    failures = 0
+    for number, notebook in enumerate(notebooks, start=1):
+        label = f"[{number}/{len(notebooks)}] {notebook.stem}"
+        print(f"{label}: running at scale {options.scale}", flush=True)
+        start = time.perf_counter()
+        error = _execute(notebook, _executed(options.scale) / notebook.name, parameters)
+        failures += error is not None
+        outcome = f"FAILED, {error}" if error else "done"
+        print(f"{label}: {outcome} ({time.perf_counter() - start:.1f} s)", flush=True)
+    _report(options)
+    if failures:
+        return _fail(f"{failures} of {len(notebooks)} notebooks failed; their pages say where")
+    return 0
+
+
+def _notebooks(prefix: str | None) -> list[Path]:
+    """Chapters in reading order, or those whose name starts with `prefix`."""
+    chapters = sorted((paths.home() / "notebooks").glob("[0-9]*.ipynb"))
+    chosen = [chapter for chapter in chapters if chapter.name.startswith(prefix or "")]
+    if not chosen:
+        names = ", ".join(chapter.stem for chapter in chapters) or "none"
+        raise ValueError(f"no notebook starts with {prefix or 'a digit'!r}; there are: {names}")
+    return chosen
+
+
+def _executed(scale: str) -> Path:
+    """Folder of the executed copies; the notebooks themselves are never written."""
+    return paths.build() / "notebooks" / scale
+
+
+def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | None:
+    """Run one notebook in its folder; the error that stopped it, or None when all is well."""
+    import papermill
+
+    # Bars would flood the pages; and the kernel must be that of the running interpreter, not one
+    # that the user registered under the same name.
+    os.environ.update(TQDM_DISABLE="1", JUPYTER_PREFER_ENV_PATH="1")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.unlink(missing_ok=True)
+    try:
+        papermill.execute_notebook(
+            notebook,
+            output,
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=notebook.parent,
+            progress_bar=False,
+            stdout_file=_RunLines(),
+        )
+    except papermill.PapermillExecutionError as error:
+        return f"cell [{error.exec_count}]: {error.ename}: {error.evalue}"
+    except Exception as error:  # a dead kernel or a broken file must not stop the other chapters
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+class _RunLines(io.TextIOBase):
+    """Passes on what a notebook prints about its training runs: lines that start with 'run '."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            if line.startswith("run "):
+                print(f"    {line}", flush=True)
+        return len(text)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from dytemp.lab import report
+
+    executed = _executed(options.scale)
+    if options.scale == "recorded" and not executed.is_dir():
+        executed = paths.home() / "notebooks"  # their stored outputs were made at this scale
+    output = options.output or paths.build() / "report"
+    print(f"report: {report.write(executed, output, options.scale)}")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from dytemp.lab import runs, training
+
+    result = runs.get(training.Config.from_dict(read_yaml(options.config)))
+    print(result)
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from dytemp.lab import runs
+
+    return int(not runs.verify(options.sample))
+
+
+def _claims(options: argparse.Namespace) -> int:
+    from dytemp.lab import papers
+
+    claims = json.loads(papers.claims().to_json(orient="records"))  # NaN becomes None
+    if options.json:
+        print(json.dumps(claims, indent=2, ensure_ascii=False))
+        return 0
+    for claim in claims:
+        print("{paper:9}{claim:5}{verdict:16}{statement}".format_map(claim))
+        if claim["effect"] is not None:
+            print(" " * 30 + _evidence(claim))
+    return 0
+
+
+def _evidence(claim: dict[str, Any]) -> str:
+    interval = "" if claim["low"] is None else " [{low:.4g}, {high:.4g}]".format_map(claim)
+    return f"effect {claim['effect']:.4g}{interval}, {claim['seeds']} seeds, {claim['notebook']}"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds ``name: value`` pairs.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is not valid YAML or holds something else than pairs.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Reads 1e-3 as a number, as YAML 1.2 does."""
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold 'name: value' pairs; got {type(content).__name__}")
+    return content

@@ -1,0 +1,210 @@
+"""The command line: what it prints, which code it returns, and that users never see a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+from dytemp.lab import cli, paths, runs
+
+PARAMETERS = ('scale: str = "recorded"  # one of the four scales', ["parameters"])
+GUARD = "from dytemp.lab import parameters, scales\nparameters.check(globals(), scale=scales.NAMES)"
+LIVE = """
+import os, sys
+print(os.getcwd(), sys.executable, scale, os.environ["TQDM_DISABLE"], sep="\\n")
+print("run 1 of 1: done")
+print("no news")
+"""
+
+EVIDENCE = {"paper", "claim", "statement", "verdict", "effect", "low", "high"}
+EVIDENCE |= {"seeds", "runs", "notebook"}
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def chapters(workspace: Path, write_notebook: Write) -> Path:
+    """Two chapters; the first one fails."""
+    folder = workspace / "notebooks"
+    write_notebook(folder / "00_broken.ipynb", "# Broken", PARAMETERS, GUARD, "ratio = 1 / 0", "2")
+    write_notebook(folder / "01_good.ipynb", "# Good", PARAMETERS, GUARD, LIVE)
+    return folder
+
+
+@pytest.mark.notebooks
+def test_reproduce_goes_on_after_a_failure_and_reports_it(
+    chapters: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sources = {path: path.read_bytes() for path in chapters.glob("*.ipynb")}
+    assert cli.main(["reproduce", "--scale", "quick"]) == 1
+    printed = capfd.readouterr()
+    out = printed.out.splitlines()
+    assert out[0] == "[1/2] 00_broken: running at scale quick"
+    assert out[1].startswith(
+        "[1/2] 00_broken: FAILED, cell [3]: ZeroDivisionError: division by zero ("
+    )
+    assert out[2] == "[2/2] 01_good: running at scale quick"
+    assert out[3] == "    run 1 of 1: done"
+    assert out[4].startswith("[2/2] 01_good: done (")
+    assert out[5:] == [f"report: {paths.build() / 'report' / 'index.html'}"]
+    assert "1 of 2 notebooks failed" in printed.err
+    assert "Traceback" not in printed.err
+    assert sources == {path: path.read_bytes() for path in chapters.glob("*.ipynb")}
+    pages = sorted(path.name for path in (paths.build() / "report").iterdir())
+    assert pages == ["00_broken.html", "01_good.html", "index.html"]
+
+
+@pytest.mark.notebooks
+def test_reproduce_runs_in_the_notebooks_folder_with_this_interpreter(
+    chapters: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "elsewhere"
+    assert cli.main(["reproduce", "--only", "01", "--output", str(output)]) == 0
+    assert (output / "index.html").is_file()
+    executed = nbformat.read(paths.build() / "notebooks" / "quick" / "01_good.ipynb", as_version=4)
+    lines = executed.cells[-1].outputs[0].text.splitlines()
+    assert lines[:4] == [str(chapters), sys.executable, "quick", "1"]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.notebooks
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [
+        ("scales: quick", "unknown parameter scales = 'quick'; this notebook knows: scale"),
+        ("scale: quik", "parameter scale must be one of recorded, quick, small, paper"),
+        ("scale: 3", "parameter scale must be one of recorded, quick, small, paper; got 3"),
+    ],
+)
+def test_reproduce_refuses_wrong_parameters(
+    chapters: Path, capfd: pytest.CaptureFixture[str], parameter: str, words: str
+) -> None:
+    (chapters / "scales").unlink()
+    (chapters / "scales").mkdir()
+    (chapters / "scales" / "quick.yaml").write_text(parameter)
+    assert cli.main(["reproduce", "--only", "01"]) == 1
+    assert words in capfd.readouterr().out
+
+
+def test_reproduce_refuses_unknown_notebooks(
+    chapters: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["reproduce", "--only", "7"]) == 1
+    assert "no notebook starts with '7'; there are: 00_broken, 01_good" in capsys.readouterr().err
+
+
+def test_report_of_the_stored_outputs(chapters: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report"]) == 0
+    assert capsys.readouterr().out == f"report: {paths.build() / 'report' / 'index.html'}\n"
+
+
+def test_report_of_a_scale_that_has_not_run(
+    chapters: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["report", "--scale", "small"]) == 1
+    assert "python -m dytemp reproduce --scale small" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["unknown"],
+        ["reproduce", "--scale", "tiny"],
+        ["report", "--scale", "tiny"],
+        ["train"],
+        ["verify", "--sample", "many"],
+        ["claims", "--xml"],
+    ],
+)
+def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 2
+    assert "usage: python -m dytemp" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "no such file"),
+        ("epochs: [1", "is not valid YAML"),
+        ("- 1", "must hold 'name: value' pairs; got list"),
+        ("", "must hold 'name: value' pairs; got NoneType"),
+        ("epoch: 3", "epoch"),
+        ("epochs: three", "epochs"),
+        ("learning_rate: fast", "learning_rate"),
+        ("loss: {name: NTXent, temperature: -1}", "temperature"),
+        ("data: nowhere", "nowhere"),
+    ],
+)
+def test_train_refuses_wrong_configurations(
+    workspace: Path, capsys: pytest.CaptureFixture[str], text: str | None, words: str
+) -> None:
+    config = workspace / "config.yaml"
+    if text is not None:
+        config.write_text(text)
+    assert cli.main(["train", str(config)]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("dytemp: ")
+    assert words in printed
+
+
+def test_train_reads_numbers_as_everybody_writes_them(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(runs, "get", lambda config, *_, **__: asked.append(config))
+    config = workspace / "config.yaml"
+    config.write_text("learning_rate: 1e-3\nweight_decay: 5E-4\nepochs: 3\nloss: {name: NTXent}\n")
+    assert cli.main(["train", str(config)]) == 0
+    assert [(c.learning_rate, c.weight_decay, c.epochs) for c in asked] == [(1e-3, 5e-4, 3)]
+
+
+def test_claims_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["claims", "--json"]) == 0
+    claims = json.loads(capsys.readouterr().out)
+    assert {claim["paper"] for claim in claims} == {"ts", "isogclr", "dystress"}
+    assert all(claim.keys() >= EVIDENCE for claim in claims)
+
+
+def test_claims_for_readers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["claims", "--json"]) == 0
+    claims = json.loads(capsys.readouterr().out)
+    assert cli.main(["claims"]) == 0
+    text = capsys.readouterr().out
+    assert all(claim["claim"] in text and claim["verdict"] in text for claim in claims)
+
+
+def test_module_runs_from_any_folder(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "dytemp", "claims", "--json"],
+        cwd=tmp_path,
+        env={"PATH": "", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)
+
+
+def test_reader_may_stop_reading(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m dytemp claims | head -c 10"
+    result = subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert len(result.stdout) == 10
+    assert result.stderr == ""
