@@ -53,8 +53,8 @@ class Dataset:
 
     name: str
     train_images: Tensor
-    train_labels: Tensor
     test_images: Tensor
+    train_labels: Tensor
     test_labels: Tensor
     class_names: tuple[str, ...]
 
@@ -120,8 +120,8 @@ def long_tail_counts(n_max: int, classes: int, ratio: float) -> list[int]:
 
     Notes
     -----
-    TS: 4500 (CIFAR-10) and 450 (CIFAR-100), dossier section 4.1; iSogCLR and DySTreSS: 5000 and
-    500.
+    ``n_max`` for CIFAR-10 and CIFAR-100: 4500 and 450 in TS, after a balanced validation set has
+    been removed; 5000 and 500 in iSogCLR and DySTreSS.
     """
     n_max = checks.integer("n_max", n_max, at_least=1)
     classes = checks.integer("classes", classes, at_least=2)
@@ -207,9 +207,12 @@ def long_tail_indices(
     TypeError, ValueError
         If an argument is not allowed, or a class has fewer images than the long tail asks for.
     """
-    _check_labels(labels)
+    length = labels.numel() if isinstance(labels, Tensor) else 0
+    if checks.integers("labels", labels, length).numel() == 0:
+        raise ValueError("labels must be an int64 tensor (N,), N >= 1, got no label")
     classes = int(labels.max()) + 1 if permutation is None else len(permutation)
-    counts = _counts_by_class(long_tail_counts(n_max, classes, ratio), permutation)
+    profile = long_tail_counts(n_max, classes, ratio)
+    counts = _by_class(profile, _order(permutation, classes))
     return _choose(labels, keys, counts, f"n_max {n_max}")
 
 
@@ -249,8 +252,9 @@ def split(
     """
     per_class = checks.integer("validation_per_class", validation_per_class, at_least=0)
     labels, classes = dataset.train_labels, len(dataset.class_names)
-    order = list(range(classes)) if permutation is None else list(permutation)
-    counts = _counts_by_class(long_tail_counts(n_max, classes, ratio), order)
+    profile = long_tail_counts(n_max, classes, ratio)
+    order = _order(permutation, classes)
+    counts = _by_class(profile, order)
 
     ranking = content_keys(dataset.train_images, seed, "validation")
     validation = _choose(labels, ranking, [per_class] * classes, "validation_per_class")
@@ -266,16 +270,21 @@ def split(
     return Split(train=train, validation=validation, few_shot=few_shot, groups=groups)
 
 
-def _counts_by_class(profile: list[int], permutation: Sequence[int] | None) -> list[int]:
-    """Hand the counts, given by frequency, to the classes."""
+def _order(permutation: Sequence[int] | None, classes: int) -> list[int]:
+    """Return the classes, most frequent first."""
     if permutation is None:
-        return profile
-    if sorted(permutation) != list(range(len(profile))):
+        return list(range(classes))
+    order = [int(k) for k in permutation]
+    if sorted(order) != list(range(classes)):
         raise ValueError(
-            f"permutation must hold each class 0 .. {len(profile) - 1} once, got {permutation!r}"
+            f"permutation must hold each class 0 .. {classes - 1} once, got {permutation!r}"
         )
-    counts = dict(zip(permutation, profile, strict=True))
-    return [counts[k] for k in range(len(profile))]
+    return order
+
+
+def _by_class(profile: Sequence[int], order: Sequence[int]) -> list[int]:
+    """Hand the counts, given by frequency, to the classes."""
+    return [profile[order.index(k)] for k in range(len(order))]
 
 
 def _choose(labels: Tensor, keys: Tensor, counts: Sequence[int], wanted_by: str) -> Tensor:
@@ -284,15 +293,16 @@ def _choose(labels: Tensor, keys: Tensor, counts: Sequence[int], wanted_by: str)
     checks.integers("keys", keys, len(labels))
     # Equal keys are equal images; the label decides between two such images of different classes.
     order = torch.from_numpy(np.lexsort((labels.numpy(), keys.numpy())))
+    ranked = labels[order]
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     for k, count in enumerate(counts):
-        members = order[labels[order] == k]
+        members = (ranked == k).nonzero().flatten()
         if len(members) < count:
             raise ValueError(
                 f"class {k} has {len(members)} images, but {wanted_by} asks for {count} of them"
             )
         chosen[members[:count]] = True
-    return order[chosen[order]]
+    return order[chosen]
 
 
 def _without(labels: Tensor, taken: Tensor) -> Tensor:
@@ -300,16 +310,6 @@ def _without(labels: Tensor, taken: Tensor) -> Tensor:
     free = torch.ones(len(labels), dtype=torch.bool)
     free[taken] = False
     return free.nonzero().flatten()
-
-
-def _check_labels(labels: object) -> None:
-    """Refuse anything but an int64 vector of at least one label, none negative."""
-    if not isinstance(labels, Tensor) or labels.ndim != 1 or len(labels) == 0:
-        found = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
-        raise ValueError(f"labels must be an int64 tensor (N,), N >= 1, got {found}")
-    checks.integers("labels", labels, len(labels))
-    if int(labels.min()) < 0:
-        raise ValueError(f"labels must be at least 0, got {int(labels.min())}")
 
 
 # --- Loading -------------------------------------------------------------------------------------
@@ -439,8 +439,8 @@ def _mnist5k() -> Dataset:
     return Dataset(
         name="mnist5k",
         train_images=images[train],
-        train_labels=labels[train],
         test_images=images[test],
+        train_labels=labels[train],
         test_labels=labels[test],
         class_names=tuple(str(digit) for digit in range(10)),
     )
@@ -455,6 +455,8 @@ def _from_torchvision(name: str, public: _Public, folder: Path, download: bool) 
         train, test = (builder(folder, download=download, **part) for part in public.parts)
     except RuntimeError as error:
         files = [*builder.train_list, *builder.test_list]
+        if hasattr(builder, "meta"):  # CIFAR keeps the class names in a file of their own
+            files.append((builder.meta["filename"], builder.meta["md5"]))
         damaged = _damaged(folder / public.folder, files) or [folder / public.archive]
         raise ValueError(
             f"{damaged[0]} is missing or damaged. Delete {folder / public.folder} and the archive "
@@ -471,8 +473,8 @@ def _from_torchvision(name: str, public: _Public, folder: Path, download: bool) 
     return Dataset(
         name=name,
         train_images=_torchvision_images(train),
-        train_labels=_torchvision_labels(train),
         test_images=_torchvision_images(test),
+        train_labels=_torchvision_labels(train),
         test_labels=_torchvision_labels(test),
         class_names=tuple(train.classes),
     )
@@ -518,8 +520,8 @@ def _from_npz(name: str, file: Path) -> Dataset:
     return Dataset(
         name=name,
         train_images=train_images,
-        train_labels=train_labels,
         test_images=test_images,
+        train_labels=train_labels,
         test_labels=test_labels,
         class_names=class_names,
     )

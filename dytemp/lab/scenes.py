@@ -127,8 +127,8 @@ def scenes(
     return Captioned(
         name="scenes",
         train_images=train_images,
-        train_labels=train_labels,
         test_images=test_images,
+        train_labels=train_labels,
         test_labels=test_labels,
         class_names=tuple(" ".join(concept) for concept in chosen),
         train_captions=train_captions,
