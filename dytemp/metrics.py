@@ -456,7 +456,8 @@ def recall_at_k(similarity: Tensor, k: int) -> float:
         raise ValueError("similarity must be finite, got NaN or inf")
     k = _rank("k", k, len(similarity))
     match = similarity.diagonal()[:, None]
-    better, equal = (similarity > match).sum(dim=1), (similarity == match).sum(dim=1)
+    better = (similarity > match).sum(dim=1).cpu().double()
+    equal = (similarity == match).sum(dim=1).cpu()  # the match itself is one of them
     return float(((k - better) / equal).clamp(0, 1).mean())
 
 
