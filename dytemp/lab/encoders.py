@@ -1,9 +1,12 @@
 """Encoders of images and captions, from seconds on a laptop to the networks of the papers.
 
-Every encoder has a backbone, whose output is what the evaluations use (``features``), and on top of
-it the projection head whose output the losses see (``forward``).
+Every encoder has a backbone, whose output is what the evaluations use (`features`), and on top of
+it the projection head whose output the losses see (`forward`).
 """
 
+from __future__ import annotations
+
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -12,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet
 from torchvision.models.resnet import BasicBlock
+
+from dytemp import checks
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -160,14 +165,14 @@ def resnet50(channels: int) -> tuple[nn.Module, int]:
 
 
 def mlp(channels: int) -> tuple[nn.Module, int]:
-    """Return two dense layers for vectors with ``channels`` entries."""
+    """Return two dense layers for vectors with `channels` entries."""
     width = 128
     layers = [
         layer
         for size in (channels, width)
         for layer in (nn.Linear(size, width, bias=False), nn.BatchNorm1d(width), nn.ReLU())
     ]
-    return nn.Sequential(nn.Flatten(), *layers), width
+    return nn.Sequential(*layers), width
 
 
 def _convolution(before: int, after: int, stride: int) -> nn.Sequential:
@@ -197,7 +202,7 @@ def build(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Encoder | TextEncoder:
-    """Build an encoder by name; the weights depend on ``torch.manual_seed`` alone.
+    """Build an encoder by name; the weights depend on `torch.manual_seed` alone.
 
     Parameters
     ----------
@@ -215,25 +220,27 @@ def build(
 
     Raises
     ------
-    ValueError
-        If the name is unknown, if a vocabulary size is missing or not wanted, or if ``mean`` or
-        ``std`` do not fit the channels.
+    TypeError, ValueError
+        If the name is unknown, a size is not a positive integer, a vocabulary size is missing or
+        not wanted, or `mean` or `std` do not fit the channels.
     """
-    if name not in NAMES:
-        raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
+    checks.choice("name", name, NAMES)
+    checks.integer("channels", channels, at_least=1)
+    checks.integer("projection_dim", projection_dim, at_least=1)
     if (name == "text") != (vocabulary_size is not None):
         raise ValueError(
-            f"vocabulary_size is needed for 'text' and for nothing else, "
-            f"got name={name!r}, vocabulary_size={vocabulary_size!r}"
+            "vocabulary_size is needed for 'text' and for nothing else, "
+            f"got vocabulary_size={vocabulary_size!r} for {name!r}"
         )
     if vocabulary_size is not None:
+        checks.integer("vocabulary_size", vocabulary_size, at_least=2)
         return TextEncoder(vocabulary_size, projection_dim)
     colour = channels == 3 and name != "mlp"
     mean = mean if mean is not None else IMAGENET_MEAN if colour else (0.0,) * channels
     std = std if std is not None else IMAGENET_STD if colour else (1.0,) * channels
-    for argument, values in (("mean", mean), ("std", std)):
+    for argument, values, least in (("mean", mean, -math.inf), ("std", std, 0.0)):
         if len(values) != channels:
-            raise ValueError(
-                f"{argument} must have one value for each of the {channels} channels, got {values}"
-            )
+            raise ValueError(f"{argument} must have {channels} values, one a channel, got {values}")
+        for value in values:
+            checks.number(argument, value, above=least)
     return Encoder(*BACKBONES[name](channels), projection_dim, mean, std)
