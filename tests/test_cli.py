@@ -15,7 +15,8 @@ from conftest import ROOT
 from dytemp.lab import cli, paths, runs
 
 PARAMETERS = ('scale: str = "recorded"  # one of the four scales', ["parameters"])
-GUARD = "from dytemp.lab import parameters, scales\nparameters.check(globals(), scale=scales.NAMES)"
+IMPORTS = "from dytemp.lab import parameters, scales"
+GUARD = "parameters.check(globals(), scale=scales.NAMES)"
 LIVE = """
 import os, sys
 print(os.getcwd(), sys.executable, scale, os.environ["TQDM_DISABLE"], sep="\\n")
@@ -33,8 +34,9 @@ Write = Callable[..., Path]
 def chapters(workspace: Path, write_notebook: Write) -> Path:
     """Two chapters; the first one fails."""
     folder = workspace / "notebooks"
-    write_notebook(folder / "00_broken.ipynb", "# Broken", PARAMETERS, GUARD, "ratio = 1 / 0", "2")
-    write_notebook(folder / "01_good.ipynb", "# Good", PARAMETERS, GUARD, LIVE)
+    opening = ("# A chapter", IMPORTS, PARAMETERS, GUARD)
+    write_notebook(folder / "00_broken.ipynb", *opening, "ratio = 1 / 0", "2")
+    write_notebook(folder / "01_good.ipynb", *opening, LIVE)
     return folder
 
 
@@ -48,7 +50,7 @@ def test_reproduce_goes_on_after_a_failure_and_reports_it(
     out = printed.out.splitlines()
     assert out[0] == "[1/2] 00_broken: running at scale quick"
     assert out[1].startswith(
-        "[1/2] 00_broken: FAILED, cell [3]: ZeroDivisionError: division by zero ("
+        "[1/2] 00_broken: FAILED, cell [5]: ZeroDivisionError: division by zero ("
     )
     assert out[2] == "[2/2] 01_good: running at scale quick"
     assert out[3] == "    run 1 of 1: done"
@@ -78,7 +80,7 @@ def test_reproduce_runs_in_the_notebooks_folder_with_this_interpreter(
 @pytest.mark.parametrize(
     ("parameter", "words"),
     [
-        ("scales: quick", "unknown parameter scales = 'quick'; this notebook knows: scale"),
+        ("seed: 3", "unknown parameter seed = 3; this notebook knows: scale"),
         ("scale: quik", "parameter scale must be one of recorded, quick, small, paper"),
         ("scale: 3", "parameter scale must be one of recorded, quick, small, paper; got 3"),
     ],

@@ -120,6 +120,7 @@ def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | 
             cwd=notebook.parent,
             progress_bar=False,
             stdout_file=_RunLines(),
+            extra_arguments=["--log-level=ERROR"],  # of the kernel: no advice on encryption
         )
     except papermill.PapermillExecutionError as error:
         return f"cell [{error.exec_count}]: {error.ename}: {error.evalue}"

@@ -2,7 +2,8 @@
 
 papermill lets an unknown name pass with a line in its log, and YAML turns ``1e-3`` into a string.
 Both would run a whole chapter with the wrong setting, so each chapter calls `check` in the cell
-right after its parameters.
+right after its parameters. Imports come before the parameters: an import in between could hide a
+wrong name behind a module.
 """
 
 from __future__ import annotations

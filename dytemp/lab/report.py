@@ -109,9 +109,7 @@ def write(executed: Path, output: Path, scale: str) -> Path:
             environment=_environment(),
             chapters=chapters,
             figures=[figure for chapter in chapters for figure in figures(chapter)],
-            claims=json.loads(
-                papers.claims(scales.store(scale)).to_json(orient="records")
-            ),  # NaN becomes None
+            claims=json.loads(claims),
         ),
         encoding="utf-8",
     )
