@@ -39,7 +39,8 @@ LOOKS = {
     "CyCLIP": Look(_COLOURS[7], ">", ":"),
     "DySTreSS": Look(_COLOURS[3], "X", "-"),
     "DySTreSS shifted": Look(_COLOURS[1], "d", "--"),
-    "MACL": Look(_COLOURS[4], "p", "-."),
+    "DySTreSS full derivative": Look(_COLOURS[4], "*", ":"),
+    "MACL": Look(_COLOURS[5], "p", "-."),
     "DCL": Look(_COLOURS[6], "h", "-."),
     "paper": Look("#999999", "*", "--"),
 }

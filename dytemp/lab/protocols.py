@@ -1,0 +1,188 @@
+"""The studies of the chapters: which runs are compared, at each scale.
+
+All methods of a study share everything but the loss: data, initial weights, order and views, so
+that their differences are paired. Each study holds a sweep of fixed temperatures as its control.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dytemp import checks
+from dytemp.lab import scales
+from dytemp.lab.training import Config
+
+Spec = dict[str, Any]
+
+# MNIST-5k with an imbalance of 100 and a tiny encoder: a first look, seconds a run.
+QUICK: Spec = {
+    "data": "mnist5k",
+    "n_max": 400,
+    "ratio": 0.01,
+    "encoder": "tiny",
+    "projection_dim": 64,
+    "augmentation": "digits",
+    "epochs": 60,
+    "batch": 128,
+    "learning_rate": 0.12,
+    "warmup_epochs": 2,
+    "evaluate_every": 6,
+}
+
+# Long-tailed CIFAR-10 with a small residual network: minutes a run on two cores.
+SMALL: Spec = {
+    "data": "cifar10",
+    "n_max": 4500,
+    "ratio": 0.01,
+    "permutation": 1,
+    "validation_per_class": 500,
+    "encoder": "small",
+    "augmentation": "ts",
+    "epochs": 40,
+    "batch": 256,
+    "learning_rate": 0.25,
+    "warmup_epochs": 2,
+    "evaluate_every": 4,
+    "probes": ("few_shot", "long_tail"),
+}
+
+# The settings that the papers or their code state, for CIFAR: days on a GPU.
+PAPER: dict[str, Spec] = {
+    "ts": SMALL
+    | {
+        "encoder": "resnet18",
+        "epochs": 2000,
+        "batch": 512,
+        "learning_rate": 0.5,
+        "warmup_epochs": 10,
+        "evaluate_every": 100,
+        "evaluate_at": (1880,),
+    },
+    "isogclr": {
+        "data": "cifar100",
+        "n_max": None,
+        "encoder": "resnet18",
+        "augmentation": "isogclr",
+        "epochs": 400,
+        "batch": 128,
+        "optimizer": "lars",
+        "learning_rate": 0.8,
+        "weight_decay": 5e-4,
+        "warmup_epochs": 10,
+        "evaluate_every": 50,
+        "probes": ("long_tail",),
+    },
+    "dystress": {
+        "data": "cifar10",
+        "n_max": None,
+        "encoder": "resnet18",
+        "augmentation": "dystress",
+        "epochs": 200,
+        "batch": 128,
+        "learning_rate": 0.2,
+        "momentum": 0.0,
+        "weight_decay": 5e-4,
+        "warmup_epochs": 0,
+        "evaluate_every": 20,
+    },
+}
+
+# Image-text pairs are generated scenes at every scale: no public captions come with the package.
+CAPTIONS: Spec = {
+    "data": "scenes",
+    "pairs": "captions",
+    "n_max": None,
+    "encoder": "tiny",
+    "projection_dim": 64,
+    "augmentation": "scenes",
+    "batch": 128,
+    "optimizer": "adamw",
+    "learning_rate": 2e-3,
+    "warmup_epochs": 1,
+}
+CAPTION_EPOCHS = {"quick": 12, "small": 60, "paper": 200}
+
+
+def configs(study: str, scale: str, seeds: int) -> dict[str, list[Config]]:
+    """Return the runs of a study: for each method one configuration a seed.
+
+    Parameters
+    ----------
+    study : str
+        "ts", "isogclr", "isogclr_captions" or "dystress".
+    scale : str
+        One of `dytemp.lab.scales.NAMES`.
+    seeds : int
+        Number of seeds, from 0 on.
+
+    Raises
+    ------
+    ValueError
+        For an unknown study or scale, or fewer than one seed.
+    """
+    checks.choice("study", study, tuple(_STUDIES))
+    protocol = scales.protocol(scale)
+    checks.integer("seeds", seeds, at_least=1)
+    base = _settings(study, protocol)
+    return {
+        method: [Config(**base, loss=loss, seed=seed) for seed in range(seeds)]
+        for method, loss in _STUDIES[study](base["epochs"]).items()
+    }
+
+
+def _settings(study: str, protocol: str) -> Spec:
+    if study == "isogclr_captions":
+        return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
+    return {"quick": QUICK, "small": SMALL, "paper": PAPER[study]}[protocol]
+
+
+def ts_cosine(epochs: int) -> Spec:
+    """Return the temperature of TS: five periods in a training, as 400 in 2000 epochs."""
+    return {"name": "Cosine", "tau_min": 0.1, "tau_max": 1.0, "period": epochs / 5}
+
+
+def _fixed(*temperatures: float) -> dict[str, Spec]:
+    return {f"fixed {tau:g}": {"name": "NTXent", "temperature": tau} for tau in temperatures}
+
+
+def _ts(epochs: int) -> dict[str, Spec]:
+    cosine = {"name": "NTXent", "temperature": ts_cosine(epochs)}
+    return _fixed(0.07, 0.1, 0.2, 0.5, 1.0) | {"TS": cosine}
+
+
+def _isogclr(epochs: int) -> dict[str, Spec]:
+    learned = {"name": "ISogCLR", "rho": 0.4, "tau_init": 0.1, "eta": 0.03, "beta": 0.5}
+    global_loss = {"name": "SogCLR", "temperature": 0.1, "gamma": 0.8}
+    return _fixed(0.1, 0.2, 0.5) | {"SogCLR": global_loss, "iSogCLR": learned}
+
+
+def _isogclr_captions(epochs: int) -> dict[str, Spec]:
+    # In a batch of 128 pairs the KL divergence is at most log 127 = 4.8: rho stays well below.
+    learned = {"name": "BimodalISogCLR", "rho": 2.0, "tau_init": 0.07, "tau_min": 0.01, "eta": 3e-3}
+    return {
+        "CLIP": {"name": "CLIP", "temperature": 0.07},
+        "CyCLIP": {"name": "CyCLIP", "temperature": 0.07},
+        "SogCLR": {"name": "BimodalSogCLR", "temperature": 0.07},
+        "iSogCLR": learned,
+    }
+
+
+def _dystress(epochs: int) -> dict[str, Spec]:
+    def dynamic(name: str, **more: Any) -> Spec:
+        temperature = {"name": name, "tau_min": 0.1, "tau_max": 0.2, **more}
+        return {"name": "NTXent", "temperature": temperature}
+
+    return _fixed(0.1, 0.15, 0.2) | {
+        "MACL": {"name": "MACL", "tau0": 0.1, "alpha": 0.5, "a0": 0.0},
+        "DySTreSS": dynamic("SimilarityCosine"),
+        "DySTreSS full derivative": dynamic("SimilarityCosine", detach=False),
+        "DySTreSS shifted": dynamic("ShiftedSimilarityCosine"),
+    }
+
+
+_STUDIES = {
+    "ts": _ts,
+    "isogclr": _isogclr,
+    "isogclr_captions": _isogclr_captions,
+    "dystress": _dystress,
+}
