@@ -71,7 +71,8 @@ def test_crop_and_flip(interpolation: str) -> None:
 
 
 def test_bicubic_crop_is_that_of_pillow() -> None:
-    images = pictures(50)
+    # Pillow also clips between the passes: no black and no white here.
+    images = pictures(50) // 2 + 64
     choices = augment.draw(PRESETS["ts"], 50, 32, 32, seeded())._replace(
         flip=torch.zeros(50).bool()
     )
@@ -82,11 +83,8 @@ def test_bicubic_crop_is_that_of_pillow() -> None:
         expected = reference.pil_to_tensor(
             reference.resized_crop(picture, *crop, [32, 32], InterpolationMode.BICUBIC)
         )
-        # Pillow rounds to a grey level after each of its two passes; at sharp edges it also cuts
-        # off what the first pass throws beyond black and white, which we do at the end.
-        difference = (views[i] * 255 - expected).abs()
-        assert difference.quantile(0.99) < 1.5
-        assert difference.max() < 5
+        # Pillow rounds to a grey level after each of its two passes.
+        torch.testing.assert_close(views[i] * 255, expected.float(), rtol=0, atol=1.5)
 
 
 @pytest.mark.parametrize("operation", range(4))
