@@ -1,0 +1,131 @@
+"""Training on several processes (``torchrun``), equal to training on one with the whole batch.
+
+A loss of `dytemp.losses` gathers the embeddings itself and returns, on every process, the loss of
+the whole batch; the gradient of a process's own embeddings is its slice of the gradient of one
+process. What is left to do here: sum the gradients of the encoder, and let its batch normalisation
+see the whole batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar, cast
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as collectives
+from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+def world_size() -> int:
+    """Return the number of processes that train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return the number of this process, 0 .. world_size() - 1."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Join the other processes if ``torchrun`` started this one and it has not joined yet."""
+    if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def from_first(value: T) -> T:
+    """Return what process 0 holds as `value`."""
+    if world_size() == 1:
+        return value
+    box: list[T] = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def own_rows(batch: int) -> slice:
+    """Return the rows of a batch that this process works on."""
+    rows = batch // world_size()
+    return slice(rank() * rows, (rank() + 1) * rows)
+
+
+def sum_gradients(parameters: Iterable[Tensor]) -> None:
+    """Add up the gradients of all processes, in one message."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if world_size() == 1 or not gradients:
+        return
+    message = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(message)
+    start = 0
+    for gradient in gradients:
+        part = message[start : start + gradient.numel()]
+        gradient.copy_(part.view_as(gradient))
+        start += gradient.numel()
+
+
+class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation over the batch of all processes, on any device and for any shape.
+
+    torch's ``SyncBatchNorm`` does the same on GPUs only.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Accept what the layer that was replaced accepted."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (N, C, ...) with the statistics of all processes."""
+        if not self.training:
+            return super().forward(input)
+        x = input.float() if input.dtype == torch.bfloat16 else input
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        count = x.numel() // x.shape[1] * world_size()
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        mean = _sum(x.sum(axes)) / count
+        centred = x - mean.view(shape)
+        variance = _sum(centred.square().sum(axes)) / count
+        with torch.no_grad():  # the running statistics, which evaluation uses
+            share = cast(float, self.momentum)
+            self.get_buffer("running_mean").lerp_(mean, share)
+            self.get_buffer("running_var").lerp_(variance * count / (count - 1), share)
+            self.get_buffer("num_batches_tracked").add_(1)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        output: Tensor = centred * scale.view(shape) + self.bias.view(shape)
+        return output.to(input.dtype)
+
+
+def _sum(part: Tensor) -> Tensor:
+    """Add up a tensor over all processes; so does the gradient on its way back."""
+    total: Tensor = collectives.all_reduce(part)  # type: ignore[no-untyped-call]
+    return total
+
+
+def share_batch_statistics(module: nn.Module) -> nn.Module:
+    """Return `module` with every batch normalisation replaced by one over all processes.
+
+    Weights, statistics and their names stay, so that checkpoints do too.
+    """
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        shared = SharedBatchNorm(module.num_features, module.eps, module.momentum)
+        shared.load_state_dict(module.state_dict())
+        return shared.to(next(module.parameters()))
+    for name, child in module.named_children():
+        setattr(module, name, share_batch_statistics(child))
+    return module
