@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from dytemp.lab import cli, paths, runs
+from dytemp.lab import cli, paths
 
 PARAMETERS = ('scale: str = "recorded"  # one of the four scales', ["parameters"])
 IMPORTS = "from dytemp.lab import parameters, scales"
@@ -159,15 +159,40 @@ def test_train_refuses_wrong_configurations(
     assert words in printed
 
 
-def test_train_reads_numbers_as_everybody_writes_them(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
+def test_train_records_a_run_that_verify_repeats(
+    workspace: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    asked = []
-    monkeypatch.setattr(runs, "get", lambda config, *_, **__: asked.append(config))
     config = workspace / "config.yaml"
-    config.write_text("learning_rate: 1e-3\nweight_decay: 5E-4\nepochs: 3\nloss: {name: NTXent}\n")
+    # Exponents without a dot are strings in YAML 1.1, but numbers for everybody who writes them.
+    config.write_text("{n_max: 8, ratio: 5e-1, batch: 16, epochs: 2, weight_decay: 5E-4}")
     assert cli.main(["train", str(config)]) == 0
-    assert [(c.learning_rate, c.weight_decay, c.epochs) for c in asked] == [(1e-3, 5e-4, 3)]
+    trained = capfd.readouterr().out
+    (file,) = (workspace / "data" / "results").glob("*.json")
+    record = json.loads(file.read_text())
+    assert (record["config"]["ratio"], record["config"]["weight_decay"]) == (0.5, 5e-4)
+    assert trained.startswith(f"run {file.stem}")
+    assert trained.endswith(f"recorded in {file}\n")
+
+    assert cli.main(["train", str(config)]) == 0
+    again = capfd.readouterr().out
+    assert trained.endswith(again)  # nothing but the line of the training run is missing
+    assert not again.startswith("run ")
+
+    assert cli.main(["verify", "--sample", "1"]) == 0
+    assert "equal" in capfd.readouterr().out
+    for predictions in record["per_class"]:
+        record["metrics"][predictions] += 1
+    record["curves"]["loss"][0] += 1
+    file.write_text(json.dumps(record))
+    assert cli.main(["verify"]) == 1
+    printed = capfd.readouterr()
+    assert "differs" in printed.out
+    assert "some runs differ from their record" in printed.err
+
+
+def test_verify_needs_recorded_runs(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["verify"]) == 1
+    assert "no recorded runs" in capsys.readouterr().err
 
 
 def test_claims_for_machines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -155,17 +155,23 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from dytemp.lab import runs, training
+    from dytemp.lab import runs
+    from dytemp.lab.configuration import Config
 
-    result = runs.get(training.Config.from_dict(read_yaml(options.config)))
-    print(result)
+    store = scales.store("recorded")
+    run = runs.get(Config.from_dict(read_yaml(options.config)), store)
+    for name, value in run.metrics.items():
+        print(f"    {name:24}{value:.4f}")
+    print(f"recorded in {store / run.key}.json")
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
     from dytemp.lab import runs
 
-    return int(not runs.verify(options.sample))
+    table = runs.verify(options.sample, scales.store("recorded"))
+    print(table.to_string(index=False))
+    return 0 if table["agrees"].all() else _fail("some runs differ from their record")
 
 
 def _claims(options: argparse.Namespace) -> int:

@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import html
 import json
-import os
-import platform
 import re
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import nbformat
-import torch
 from latex2mathml.converter import convert as latex_to_mathml
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
 import dytemp
-from dytemp.lab import papers, paths, scales
+from dytemp.lab import hardware, papers, paths, scales
 
 FIGURE_TAG = "key-figure"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -106,7 +102,8 @@ def write(executed: Path, output: Path, scale: str) -> Path:
     index.write_text(
         _index_template().render(
             scale=scale,
-            environment=_environment(),
+            environment={"dytemp": dytemp.__version__} | hardware.environment(),
+            date=date.today().isoformat(),
             chapters=chapters,
             figures=[figure for chapter in chapters for figure in figures(chapter)],
             claims=json.loads(claims),
@@ -189,16 +186,6 @@ def mathml(formula: str, display: str) -> str:
         return str(latex_to_mathml(formula.strip(), display=display))
     except Exception:  # the library raises many unrelated types; the reader still gets the formula
         return f"<code>{html.escape(formula)}</code>"
-
-
-def _environment() -> dict[str, Any]:
-    return {
-        "dytemp": dytemp.__version__,
-        "Python": platform.python_version(),
-        "torch": torch.__version__,
-        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
-        "date": date.today().isoformat(),
-    }
 
 
 def _index_template() -> jinja2.Template:

@@ -1,0 +1,212 @@
+"""What holds for every chapter: format, parameters, stored outputs, and that it runs anywhere.
+
+`make test` also runs the chapters with nbval, which compares the cells tagged
+``nbval-check-output`` with their stored outputs.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import pytest
+from bs4 import BeautifulSoup
+from conftest import ROOT
+from nbformat import NotebookNode
+
+from dytemp.lab import report
+
+CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+LONGEST_CELL = 25  # lines
+
+each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path: Path) -> list[NotebookNode]:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def tagged(path: Path, tag: str) -> list[NotebookNode]:
+    return [cell for cell in read(path).cells if tag in cell.metadata.get("tags", [])]
+
+
+def parameters_and_guard(path: Path) -> tuple[NotebookNode, NotebookNode]:
+    cells = code_cells(path)
+    (place,) = [i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
+    return cells[place], cells[place + 1]
+
+
+def defaults(path: Path) -> dict[str, Any]:
+    """Parameters with their defaults; fails unless they are literals."""
+    statements = ast.parse(parameters_and_guard(path)[0].source).body
+    assert all(isinstance(statement, ast.AnnAssign) for statement in statements)
+    return {statement.target.id: ast.literal_eval(statement.value) for statement in statements}
+
+
+def test_there_is_a_chapter_on_temperature_and_one_for_each_paper() -> None:
+    assert [path.name[:2] for path in CHAPTERS[:4]] == ["00", "01", "02", "03"]
+
+
+@each_chapter
+def test_format(path: Path) -> None:
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.metadata.kernelspec.language == "python"
+    assert notebook.metadata.language_info.name == "python"
+
+
+@each_chapter
+def test_cell_ids_are_unique_and_tell_the_position(path: Path) -> None:
+    positions = [int(re.sub(r"\D", "", cell.id)) for cell in read(path).cells]
+    assert positions == list(range(len(positions)))
+
+
+@each_chapter
+def test_first_cell_is_the_title(path: Path) -> None:
+    first = read(path).cells[0]
+    assert first.cell_type == "markdown"
+    assert first.source.startswith("# ")
+
+
+@each_chapter
+def test_parameters_are_literals_that_papermill_understands(path: Path) -> None:
+    assert defaults(path)["scale"] == "recorded"
+    source = parameters_and_guard(path)[0].source
+    assert all(line.count("=") == 1 for line in source.splitlines() if line.strip())
+
+
+@each_chapter
+def test_guard_follows_the_parameters_and_knows_all_of_them(path: Path) -> None:
+    guard = ast.parse(parameters_and_guard(path)[1].source)
+    assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(guard))
+    first = guard.body[0]
+    assert isinstance(first, ast.Expr)
+    assert isinstance(first.value, ast.Call)
+    assert ast.unparse(first.value.func) == "parameters.check"
+    assert ast.unparse(first.value.args[0]) == "globals()"
+    assert {keyword.arg for keyword in first.value.keywords} == defaults(path).keys()
+
+
+@each_chapter
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, None),
+        ({"scale": "quick"}, None),
+        ({"scale": "quik"}, "scale must be one of"),
+        ({"scale": 3}, "scale must be one of"),
+        ({"sclae": "quick"}, "unknown parameter sclae"),
+    ],
+    ids=["defaults", "scale", "misspelt scale", "scale of another type", "unknown name"],
+)
+def test_guard_of_the_chapter_works(path: Path, change: dict[str, Any], words: str | None) -> None:
+    parameters, guard = parameters_and_guard(path)
+    namespace: dict[str, Any] = {}
+    for cell in itertools.takewhile(lambda cell: cell != parameters, code_cells(path)):
+        exec(cell.source, namespace)
+    namespace |= defaults(path) | change
+    if words is None:
+        exec(guard.source, namespace)
+        assert namespace["scale"] == change.get("scale", "recorded")
+    else:
+        with pytest.raises((ValueError, TypeError), match=words):
+            exec(guard.source, namespace)
+
+
+@each_chapter
+def test_code_cells_are_short(path: Path) -> None:
+    long = [cell.id for cell in code_cells(path) if len(cell.source.splitlines()) > LONGEST_CELL]
+    assert long == []
+
+
+@each_chapter
+def test_no_path_of_a_machine(path: Path) -> None:
+    texts = [cell.source for cell in read(path).cells]
+    for cell in code_cells(path):
+        texts += [output.get("text", "") for output in cell.outputs]
+        for output in cell.outputs:
+            texts += [v for k, v in output.get("data", {}).items() if k.startswith("text/")]
+    assert re.findall(r"(?<![\w.:/])(?:/\w+/[\w/.]+|[A-Z]:\\\S+)", "\n".join(texts)) == []
+
+
+@each_chapter
+def test_no_traces_of_papermill(path: Path) -> None:
+    notebook = read(path)
+    assert "papermill" not in notebook.metadata
+    assert not [c.id for c in notebook.cells if {"papermill", "execution"} & c.metadata.keys()]
+    assert tagged(path, "injected-parameters") == []
+
+
+@each_chapter
+def test_stored_outputs_come_from_one_run_without_errors(path: Path) -> None:
+    cells = code_cells(path)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert [output.ename for output in outputs if output.output_type == "error"] == []
+    assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+
+
+@each_chapter
+def test_cells_that_nbval_compares_have_something_to_compare(path: Path) -> None:
+    checked = tagged(path, "nbval-check-output")
+    assert checked
+    for cell in checked:
+        texts = [
+            output.get("text") or output.get("data", {}).get("text/plain", "")
+            for output in cell.outputs
+        ]
+        assert "".join(texts).strip(), cell.id
+
+
+@each_chapter
+def test_key_figures_are_figures(path: Path) -> None:
+    figures = tagged(path, report.FIGURE_TAG)
+    assert figures
+    for cell in figures:
+        assert any("image/png" in output.get("data", {}) for output in cell.outputs), cell.id
+
+
+@each_chapter
+def test_formulas_are_drawn_without_network(path: Path) -> None:
+    page = BeautifulSoup(report.page(report.Chapter(path.stem, read(path))), "html.parser")
+    for cell in page.select(".jp-MarkdownCell"):
+        for code in cell.select("code, pre"):
+            assert "\\" not in code.text, f"not understood: {code.text}"
+            code.decompose()
+        assert not re.search(r"\\\w+|\$", cell.text), cell.text
+
+
+@each_chapter
+def test_links_between_chapters_lead_somewhere(path: Path) -> None:
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", cell.source):
+                assert (path.parent / target).exists(), f"{cell.id}: {target}"
+
+
+@each_chapter
+def test_readme_names_the_chapter(path: Path) -> None:
+    assert f"notebooks/{path.name}" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.notebooks
+@each_chapter
+def test_runs_from_another_folder_and_leaves_the_source_alone(path: Path, tmp_path: Path) -> None:
+    before = path.read_bytes()
+    output = tmp_path / "executed.ipynb"
+    papermill.execute_notebook(
+        path, output, {"scale": "recorded"}, kernel_name="python3", cwd=tmp_path, progress_bar=False
+    )
+    assert path.read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == [output]
