@@ -115,7 +115,7 @@ def test_hue_of_every_colour() -> None:
     levels = torch.linspace(0, 1, 17)
     colours = torch.cartesian_prod(levels, levels, levels).T.reshape(1, 3, 17, 289)
     for turn in (-0.5, -0.3, -1 / 6, -0.01, 0.0, 0.01, 0.25, 1 / 3, 0.5):
-        turned = augment.turn_hue(colours, torch.full((1, 1, 1), turn))
+        turned = augment.turn_hue(colours, torch.tensor([turn]))
         expected = reference.adjust_hue(colours, turn)
         torch.testing.assert_close(turned, expected, rtol=0, atol=1e-5)
 

@@ -251,7 +251,7 @@ def _apply(images: Tensor, choices: Choices, interpolation: str) -> Tensor:
         views[grey] = _luminance(views[grey]).expand(-1, 3, -1, -1)
     blurred = choices.sigma.nonzero().squeeze(1)
     views[blurred] = blur(views[blurred], choices.sigma[blurred])
-    return views
+    return views.clamp_(0, 1)  # hue and blur may round to a little more than 1
 
 
 # --- crop, flip and blur: products with one small matrix for each axis ---------------------------
@@ -358,33 +358,33 @@ def jitter(views: Tensor, choices: Choices) -> Tensor:
         factor = choices.factors[:, :, None, None].gather(1, operation)
         luminance = _luminance(views)
         mean = luminance.mean(dim=(2, 3), keepdim=True)
-        saturation = (operation == SATURATION).to(luminance.dtype)
-        other = torch.addcmul((operation == CONTRAST) * mean, luminance, saturation)
+        other = (luminance * (operation == SATURATION)).add_(mean * (operation == CONTRAST))
         share = factor.where(operation != HUE, 1)
         torch.lerp(other, views, share, out=views).clamp_(0, 1)
         if views.shape[1] == 3:
             turned = ((operation == HUE) & (factor != 0)).flatten().nonzero().squeeze(1)
-            views[turned] = turn_hue(views[turned], factor[turned, 0])
+            views[turned] = turn_hue(views[turned], factor[turned].flatten())
     return views
 
 
 def turn_hue(images: Tensor, turn: Tensor) -> Tensor:
-    """Turn the hue of each colour image, in HSV, by `turn` (N, 1, 1) of a full circle."""
+    """Turn the hue of each colour image, in HSV, by `turn` (N,) of a full circle."""
     red, green, blue = images.unbind(1)
-    value, least = images.amax(1), images.amin(1)
+    value = torch.maximum(red, green).maximum(blue)
+    least = torch.minimum(red, green).minimum(blue)
     chroma = value - least
-    scale = 1 / chroma.clamp(min=torch.finfo(chroma.dtype).tiny)
-    # In sixths of the circle, from the nearest primary colour. With weights of 0 and 1, `lerp`
-    # chooses as `where` does, but several times faster.
-    hue = torch.lerp(
-        4 + (red - green) * scale, 2 + (blue - red) * scale, (value == green).to(value.dtype)
-    )
-    hue = torch.lerp(hue, (green - blue) * scale, (value == red).to(value.dtype))
-    hue += 6 * turn
-    hue -= 6 * (hue / 6).floor_()
-    # Round the circle, each channel rises from the least value to the greatest, stays, and falls.
-    turned = torch.stack(((hue - 3).abs_() - 1, 2 - (hue - 2).abs_(), 2 - (hue - 4).abs_()), dim=1)
-    return turned.clamp_(0, 1).mul_(chroma[:, None]).add_(least[:, None])
+    # Which channel is the greatest, as numbers and not as truth values: `lerp` then chooses as
+    # `where` does, and both are several times faster.
+    greatest = torch.eq(images, value[:, None], out=torch.empty_like(images))
+    hue = (red - green).add_(chroma, alpha=4)
+    hue.lerp_((blue - red).add_(chroma, alpha=2), greatest[:, 1])
+    hue.lerp_(green - blue, greatest[:, 0])
+    hue /= 6 * chroma.clamp(min=torch.finfo(chroma.dtype).tiny)
+    # Opposite to its place on the circle (red at 0, green at 1/3, blue at 2/3) a channel has the
+    # least value, near it the greatest, and goes straight between them. Whole turns do not matter.
+    beside = turn[:, None] + turn.new_tensor([2, 5 / 3, 4 / 3])
+    away = (hue[:, None] + beside[:, :, None, None]).frac_().sub_(0.5).abs_().clamp_(1 / 6, 1 / 3)
+    return away.mul_(6 * chroma[:, None]).add_((least - chroma)[:, None])
 
 
 def _luminance(images: Tensor) -> Tensor:
