@@ -55,8 +55,8 @@ class Encoder(nn.Module):
         self.head = projection_head(feature_dim, projection_dim)
         self.feature_dim = feature_dim
         self.projection_dim = projection_dim
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
 
     def features(self, images: Tensor) -> Tensor:
         """Return the output of the backbone, (N, feature_dim), for images in [0, 1]."""
