@@ -20,6 +20,7 @@ from torch import Tensor
 from dytemp import checks
 
 ROWS = 128  # enough for a matrix product at full speed, few enough to stay in the cache
+GROUP = 8  # similarities of which the k nearest neighbours are first sought by their maximum
 
 Average: TypeAlias = Literal["micro", "macro"]
 
@@ -247,16 +248,37 @@ def knn_predict(
     classes, codes = torch.unique(labels, return_inverse=True)
     winners = []
     for block in _blocks(new):
-        similarity, neighbours = (block @ known.T).topk(k, dim=1)
+        similarity, neighbours = _largest(block @ known.T, k)
         if temperature is None:
             weights = torch.ones_like(similarity)
         else:  # relative to the nearest neighbour: the same winner, and exp cannot overflow
-            weights = ((similarity - similarity[:, :1]) / temperature).exp()
+            weights = ((similarity - similarity.amax(dim=1, keepdim=True)) / temperature).exp()
         votes = weights.new_zeros(len(block), len(classes))
         votes.scatter_add_(1, codes[neighbours], weights)
         winners.append(votes.argmax(dim=1))  # the first of equals, and classes ascend
     winner: Tensor = classes[torch.cat(winners)]
     return winner
+
+
+def _largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest entries of each row and their columns, both (rows, k), in any order.
+
+    The columns form groups, and the k largest entries lie in the k groups whose own largest
+    entries are the largest. Finding those and looking through them takes about half the time of
+    looking through everything, because a selection costs many times what a maximum costs.
+    """
+    rows, columns = values.shape
+    groups = columns // GROUP
+    if groups < k:
+        return values.topk(k, dim=1, sorted=False)
+    # A group is every `groups`-th column; columns that are left over at the end always compete.
+    grouped, column = groups * GROUP, torch.arange(columns, device=values.device)
+    maxima = values[:, :grouped].unflatten(1, (GROUP, groups)).amax(dim=1)
+    best = maxima.topk(k, dim=1, sorted=False).indices
+    members = best[:, :, None] + column[:grouped:groups]
+    candidates = torch.cat([members.flatten(1), column[grouped:].expand(rows, -1)], dim=1)
+    largest, place = values.gather(1, candidates).topk(k, dim=1, sorted=False)
+    return largest, candidates.gather(1, place)
 
 
 def knn_accuracy(

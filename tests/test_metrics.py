@@ -160,6 +160,16 @@ def test_knn_equals_scikit_learn(k):
     assert accuracy == pytest.approx(np.mean(expected == query_labels.numpy()), rel=1e-12)
 
 
+@pytest.mark.parametrize("rows", [8, 40, 47, 200])
+def test_knn_misses_no_row_of_the_bank(rows):
+    bank, queries = randn(rows, 3), randn(300, 3, seed=1)
+    order = (unit(queries) @ unit(bank).T).argsort(dim=1, descending=True)
+    for k in (1, 5, 6, rows):
+        # Each row is a class of its own: all k neighbours tie, and the smallest class wins.
+        predictions = metrics.knn_predict(bank, torch.arange(rows), queries, k)
+        assert torch.equal(predictions, order[:, :k].amin(dim=1))
+
+
 def test_knn_macro_equals_balanced_accuracy():
     bank, bank_labels = clusters(150)
     queries, query_labels = clusters(90, seed=1)
