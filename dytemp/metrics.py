@@ -273,7 +273,7 @@ def _largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return values.topk(k, dim=1, sorted=False)
     # A group is every `groups`-th column; columns that are left over at the end always compete.
     grouped, column = groups * GROUP, torch.arange(columns, device=values.device)
-    maxima = values[:, :grouped].unflatten(1, (GROUP, groups)).amax(dim=1)
+    maxima = values[:, :grouped].view(rows, GROUP, groups).amax(dim=1)
     best = maxima.topk(k, dim=1, sorted=False).indices
     members = best[:, :, None] + column[:grouped:groups]
     candidates = torch.cat([members.flatten(1), column[grouped:].expand(rows, -1)], dim=1)
