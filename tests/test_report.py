@@ -85,7 +85,7 @@ def test_page_says_where_a_widget_works(chapter: report.Chapter) -> None:
 
 
 def test_invalid_formulas_stay_readable() -> None:
-    assert report.mathml("a_b_c < 1", "inline") == "<code>a_b_c &lt; 1</code>"
+    assert report.mathml("a_b_c < 1", "inline") == '<code class="formula">a_b_c &lt; 1</code>'
 
 
 def test_figures_have_the_caption_below_or_the_heading_above(chapter: report.Chapter) -> None:

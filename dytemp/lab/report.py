@@ -185,7 +185,7 @@ def mathml(formula: str, display: str) -> str:
     try:
         return str(latex_to_mathml(formula.strip(), display=display))
     except Exception:  # the library raises many unrelated types; the reader still gets the formula
-        return f"<code>{html.escape(formula)}</code>"
+        return f'<code class="formula">{html.escape(formula)}</code>'
 
 
 def _index_template() -> jinja2.Template:
