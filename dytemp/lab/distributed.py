@@ -11,11 +11,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as collectives
 from torch import Tensor, nn
 
 T = TypeVar("T")
@@ -98,9 +97,9 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         axes = [axis for axis in range(x.ndim) if axis != 1]
         count = x.numel() // x.shape[1] * world_size()
         shape = (1, -1) + (1,) * (x.ndim - 2)
-        mean = _sum(x.sum(axes)) / count
+        mean = _Sum.apply(x.sum(axes)) / count
         centred = x - mean.view(shape)
-        variance = _sum(centred.square().sum(axes)) / count
+        variance = _Sum.apply(centred.square().sum(axes)) / count
         with torch.no_grad():  # the running statistics, which evaluation uses
             share = cast(float, self.momentum)
             self.get_buffer("running_mean").lerp_(mean, share)
@@ -111,9 +110,21 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         return output.to(input.dtype)
 
 
-def _sum(part: Tensor) -> Tensor:
-    """Add up a tensor over all processes; so does the gradient on its way back."""
-    total: Tensor = collectives.all_reduce(part)  # type: ignore[no-untyped-call]
+class _Sum(torch.autograd.Function):
+    """Sum over all processes; the gradient is summed on its way back."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        return _summed(part)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _summed(gradients[0])
+
+
+def _summed(part: Tensor) -> Tensor:
+    total = part.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
     return total
 
 

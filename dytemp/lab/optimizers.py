@@ -54,9 +54,13 @@ def build(
     if name == "lars":
         return LARS(parameters, learning_rate, momentum, weight_decay)
     if name == "adamw":
-        return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+        return torch.optim.AdamW(
+            parameters, lr=learning_rate, weight_decay=weight_decay, fused=True
+        )
     if name == "sgd":
-        return torch.optim.SGD(parameters, learning_rate, momentum, weight_decay=weight_decay)
+        return torch.optim.SGD(
+            parameters, learning_rate, momentum, weight_decay=weight_decay, fused=True
+        )
     raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
 
 
@@ -64,8 +68,8 @@ class LARS(torch.optim.Optimizer):
     """SGD with momentum whose rate is scaled, layer by layer, to the size of the weights.
 
     As in the iSogCLR code: the layer's rate is ``trust |w| / (|g| + weight_decay |w|)`` with the
-    raw gradient g (1 where a norm is 0); the momentum collects ``g + weight_decay w``; nothing is
-    excluded.
+    raw gradient g (1 where a norm is 0); the momentum collects ``g + weight_decay w``; no parameter
+    is excluded.
 
     Parameters
     ----------
@@ -99,7 +103,7 @@ class LARS(torch.optim.Optimizer):
                 scale = torch.where((size > 0) & (slope > 0), scale, torch.ones_like(scale))
                 state = self.state[weight]
                 direction = weight.grad + decay * weight
-                if "momentum" in state:
-                    direction = direction.add_(state["momentum"], alpha=group["momentum"])
-                state["momentum"] = direction
-                weight.sub_(group["lr"] * scale * direction)
+                # That code starts the momentum at the first direction and then adds it once more.
+                past = state.get("momentum", direction)
+                state["momentum"] = group["momentum"] * past + direction
+                weight.sub_(group["lr"] * scale * state["momentum"])

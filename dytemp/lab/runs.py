@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ACCURACY_TOLERANCE = 0.05  # between machines; see `verify`
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """A finished run.
 
@@ -220,17 +220,21 @@ def verify(
     Raises
     ------
     FileNotFoundError
-        If nothing is recorded.
+        If nothing is recorded, or the data of all chosen runs are missing.
     """
     import pandas as pd
 
+    count = None if sample is None else checks.integer("sample", sample, at_least=1)
     runs = recorded(store)
     if not runs:
         raise FileNotFoundError(f"no recorded runs in {_folder(store)}")
-    if sample is not None:
-        count = checks.integer("sample", sample, at_least=1)
+    if count is not None:
         runs = random.Random(0).sample(runs, min(count, len(runs)))
-    return pd.DataFrame([_compare(run, root) for run in runs])
+    table = pd.DataFrame([_compare(run, root) for run in runs])
+    if (table["verdict"] == "no data").all():
+        names = ", ".join(sorted({run.config.data for run in runs}))
+        raise FileNotFoundError(f"no run could be trained again: their data are missing ({names})")
+    return table
 
 
 def _compare(run: Run, root: str | os.PathLike[str] | None) -> dict[str, Any]:

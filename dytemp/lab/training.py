@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,66 +23,11 @@ from dytemp import checks
 from dytemp.lab import augment, datasets, distributed, hardware, optimizers, pairings
 from dytemp.lab.configuration import Config, build_loss, describe
 from dytemp.lab.evaluation import evaluate
+from dytemp.lab.outcome import History, Outcome
 
 __all__ = ["Config", "History", "Outcome", "build_loss", "choose_split", "train"]
 
 ORDER, VIEWS = range(2)  # what a generator is for
-
-
-@dataclass
-class History:
-    """What a run has left behind so far; it is kept in the checkpoint.
-
-    Attributes
-    ----------
-    epoch : int
-        Number of finished epochs.
-    curves : dict
-        One value for each epoch: ``loss`` and ``temperature`` (means over the epoch) and
-        ``learning_rate`` (at its end).
-    evaluations : list of dict
-        One for each evaluated epoch, in the form of `dytemp.lab.evaluation.Evaluation`.
-    seconds : dict
-        Wall-clock time of ``training`` and of ``evaluation``.
-    """
-
-    epoch: int = 0
-    curves: dict[str, list[float]] = field(
-        default_factory=lambda: {"loss": [], "temperature": [], "learning_rate": []}
-    )
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished run.
-
-    Attributes
-    ----------
-    history : History
-        Curves, evaluations and seconds.
-    arrays : dict of arrays
-        For losses that learn temperatures: one for each training sample (``tau``, or ``tau_image``
-        and ``tau_text``), and the samples' classes (``labels``). Empty for the others.
-    counts, groups : list of int
-        Training images of each class, and whether it is head (0), mid (1) or tail (2).
-    images_per_second : float
-        Training images (not views) per second, without evaluation.
-    device, precision : str
-        Where and in which numbers the encoder ran.
-    model : nn.Module
-        The trained encoders, see `dytemp.lab.pairings`.
-    """
-
-    history: History
-    arrays: dict[str, np.ndarray[Any, Any]]
-    counts: list[int]
-    groups: list[int]
-    images_per_second: float
-    device: str
-    precision: str
-    model: pairings.Pairing
 
 
 def train(
@@ -200,7 +145,7 @@ class _Session:
         self.labels = dataset.train_labels[split.train]
         self.steps = len(self.images) // config.batch
 
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model = pairings.build(config, dataset)
             self.loss = build_loss(

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dytemp.lab.statistics import Estimate, bootstrap_mean, paired_difference
+
+numbers = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12)
+
+
+@given(numbers, st.floats(-10, 10))
+def test_the_interval_moves_with_the_values(values: list[float], shift: float) -> None:
+    one = bootstrap_mean(values, resamples=200)
+    other = bootstrap_mean([value + shift for value in values], resamples=200)
+    assert one.mean == pytest.approx(np.mean(values), abs=1e-9)
+    assert min(values) - 1e-9 <= one.low <= one.high <= max(values) + 1e-9
+    for name in ("mean", "low", "high"):
+        assert getattr(other, name) == pytest.approx(getattr(one, name) + shift, abs=1e-9)
+
+
+@given(numbers)
+def test_equal_runs_do_not_differ(values: list[float]) -> None:
+    assert paired_difference(values, values) == Estimate(0, 0, 0, len(values))
+
+
+def test_mirrored_runs_give_the_mirrored_interval_in_size() -> None:
+    a, b = [0.9, 0.8, 0.7, 0.95], [0.6, 0.7, 0.5, 0.9]
+    one, other = paired_difference(a, b), paired_difference(b, a)
+    assert one.mean == pytest.approx(-other.mean) == pytest.approx(0.1625)
+    assert one.low > 0 > other.high
+    assert not one.undecided
+    assert str(one) == "+0.163 [+0.075, +0.25], n = 4"
+
+
+def test_the_interval_is_that_of_the_normal_distribution_for_many_values() -> None:
+    values = np.random.default_rng(1).normal(1, 2, 400)
+    estimate = bootstrap_mean(values.tolist())
+    half_width = 1.96 * values.std() / np.sqrt(len(values))
+    assert estimate.high - estimate.mean == pytest.approx(half_width, rel=0.05)
+    assert estimate.mean - estimate.low == pytest.approx(half_width, rel=0.05)
+
+
+def test_pairing_removes_what_pairs_share() -> None:
+    shared = np.random.default_rng(2).normal(0, 1, 20)
+    estimate = paired_difference((shared + 0.1).tolist(), shared.tolist())
+    assert estimate.low == pytest.approx(0.1)
+    assert estimate.high == pytest.approx(0.1)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    values = np.random.default_rng(3).normal(size=30).tolist()
+    assert bootstrap_mean(values) == bootstrap_mean(values)
+    assert bootstrap_mean(values) != bootstrap_mean(values, seed=5)
+
+
+def test_an_interval_around_zero_is_undecided() -> None:
+    assert bootstrap_mean([-1, 1, -2, 2]).undecided
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ({"values": [1.0]}, "values"),
+        ({"values": []}, "values"),
+        ({"values": [1.0, float("nan")]}, "values"),
+        ({"values": [1.0, float("inf")]}, "values"),
+        ({"values": [1.0, 2.0], "level": 1.0}, "level"),
+        ({"values": [1.0, 2.0], "level": 0.0}, "level"),
+        ({"values": [1.0, 2.0], "level": float("nan")}, "level"),
+    ],
+)
+def test_refusals(arguments: dict[str, Any], part: str) -> None:
+    with pytest.raises(ValueError, match=part):
+        bootstrap_mean(**arguments)
+
+
+def test_pairs_must_pair_up() -> None:
+    with pytest.raises(ValueError, match="2 and 3"):
+        paired_difference([1.0, 2.0], [1.0, 2.0, 3.0])
