@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from dytemp import checks
-from dytemp.lab import scales
+from dytemp.lab import datasets, scales
 from dytemp.lab.training import Config
 
 Spec = dict[str, Any]
@@ -60,7 +60,7 @@ PAPER: dict[str, Spec] = {
     },
     "isogclr": {
         "data": "cifar100",
-        "n_max": None,
+        "n_max": 500,
         "encoder": "resnet18",
         "augmentation": "isogclr",
         "epochs": 400,
@@ -102,6 +102,8 @@ CAPTIONS: Spec = {
 }
 CAPTION_EPOCHS = {"quick": 12, "small": 60, "paper": 200}
 
+CLASSES = {"mnist5k": 10, "cifar10": 10, "cifar100": 100}
+
 
 def configs(study: str, scale: str, seeds: int) -> dict[str, list[Config]]:
     """Return the runs of a study: for each method one configuration a seed.
@@ -109,7 +111,8 @@ def configs(study: str, scale: str, seeds: int) -> dict[str, list[Config]]:
     Parameters
     ----------
     study : str
-        "ts", "isogclr", "isogclr_captions" or "dystress".
+        "ts", "isogclr", "isogclr_balanced" (as many images, all classes of one size),
+        "isogclr_captions" or "dystress".
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     seeds : int
@@ -133,7 +136,16 @@ def configs(study: str, scale: str, seeds: int) -> dict[str, list[Config]]:
 def _settings(study: str, protocol: str) -> Spec:
     if study == "isogclr_captions":
         return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
+    if study == "isogclr_balanced":
+        return _balanced(_settings("isogclr", protocol))
     return {"quick": QUICK, "small": SMALL, "paper": PAPER[study]}[protocol]
+
+
+def _balanced(settings: Spec) -> Spec:
+    """Return the settings with the long tail spread evenly over the classes."""
+    classes, ratio = CLASSES[settings["data"]], settings.get("ratio", 0.01)
+    images = sum(datasets.long_tail_counts(settings["n_max"], classes, ratio))
+    return settings | {"n_max": images // classes, "ratio": 1.0}
 
 
 def ts_cosine(epochs: int) -> Spec:
@@ -156,14 +168,24 @@ def _isogclr(epochs: int) -> dict[str, Spec]:
     return _fixed(0.1, 0.2, 0.5) | {"SogCLR": global_loss, "iSogCLR": learned}
 
 
+def _isogclr_balanced(epochs: int) -> dict[str, Spec]:
+    return {"iSogCLR": _isogclr(epochs)["iSogCLR"]}
+
+
 def _isogclr_captions(epochs: int) -> dict[str, Spec]:
+    def learned(rho: float, eta: float) -> Spec:
+        name = "BimodalISogCLR"
+        return {"name": name, "rho": rho, "tau_init": 0.07, "tau_min": 0.01, "eta": eta}
+
     # In a batch of 128 pairs the KL divergence is at most log 127 = 4.8: rho stays well below.
-    learned = {"name": "BimodalISogCLR", "rho": 2.0, "tau_init": 0.07, "tau_min": 0.01, "eta": 3e-3}
+    # A smaller rho has larger optimal temperatures; both steps are well below the stability bound
+    # 2 tau^3 / Var and get near the optimum in the 12 visits that an image has at scale quick.
     return {
         "CLIP": {"name": "CLIP", "temperature": 0.07},
         "CyCLIP": {"name": "CyCLIP", "temperature": 0.07},
         "SogCLR": {"name": "BimodalSogCLR", "temperature": 0.07},
-        "iSogCLR": learned,
+        "iSogCLR": learned(rho=2.0, eta=0.01),
+        "iSogCLR, rho 0.4": learned(rho=0.4, eta=0.03),
     }
 
 
@@ -183,6 +205,7 @@ def _dystress(epochs: int) -> dict[str, Spec]:
 _STUDIES = {
     "ts": _ts,
     "isogclr": _isogclr,
+    "isogclr_balanced": _isogclr_balanced,
     "isogclr_captions": _isogclr_captions,
     "dystress": _dystress,
 }
