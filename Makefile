@@ -1,6 +1,7 @@
 # Two commands matter: `make reproduce` and `make test`. Both set up .venv on first use.
 PYTHON ?= python3
 SCALE ?= quick
+JOBS ?= 2
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -17,7 +18,7 @@ help:
 	@echo "make clean       remove build/ (the environment .venv stays)"
 
 reproduce: $(INSTALLED)
-	@$(BIN)/python -m dytemp reproduce --scale $(SCALE)
+	@$(BIN)/python -m dytemp reproduce --scale $(SCALE) --jobs $(JOBS)
 
 test: lint
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env tests $(NOTEBOOKS)

@@ -19,6 +19,7 @@ LOSSES = {
     "NTXent": {"temperature": {"name": "Cosine", "tau_min": 0.1, "tau_max": 1.0, "period": 2}},
     "ISogCLR": {},
     "BimodalISogCLR": {},
+    "MoCo": {"temperature": 0.2, "queue_size": 64},
 }
 
 
@@ -30,6 +31,8 @@ def main(folder: str, output: str) -> None:
             settings = {"loss": {"name": name, **arguments}, "precision": "float32"}
             if name == "BimodalISogCLR":
                 settings |= {"pairs": "captions", "n_max": None, "augmentation": "scenes"}
+            if name == "MoCo":
+                settings |= {"key_momentum": 0.9}
             results[name] = run(settings, folder)
         recorded = runs.get(config(), Path(output).with_suffix(""), root=folder)
         results["recorded"] = {"key": recorded.key, "curves": recorded.curves}

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dytemp import checks
 from dytemp.lab import paths, scales
 
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
@@ -47,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     reproduce = commands.add_parser("reproduce", help="run the notebooks and write the report")
     reproduce.add_argument("--scale", choices=scales.NAMES, default="quick")
     reproduce.add_argument("--only", metavar="03", help="notebooks whose name starts like this")
+    reproduce.add_argument("--jobs", type=int, metavar="N", help="trainings at once; default: 1")
+    reproduce.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that trains")
     reproduce.add_argument("--output", type=Path, metavar="FOLDER", help="default: build/report")
     reproduce.set_defaults(command=_reproduce)
 
@@ -70,7 +73,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
+    from dytemp.lab import parallel
+
     notebooks = _notebooks(options.only)
+    if options.jobs is not None:
+        os.environ[parallel.JOBS] = str(checks.integer("--jobs", options.jobs, at_least=1))
+    if options.scheduler:
+        os.environ[parallel.SCHEDULER] = options.scheduler
     parameters = read_yaml(paths.home() / "notebooks" / "scales" / f"{options.scale}.yaml")
     failures = 0
     for number, notebook in enumerate(notebooks, start=1):

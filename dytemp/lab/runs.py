@@ -24,7 +24,7 @@ from filelock import FileLock
 
 import dytemp
 from dytemp import checks
-from dytemp.lab import distributed, hardware, paths, training
+from dytemp.lab import distributed, hardware, scales, training
 from dytemp.lab.configuration import Config, describe
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def get(
     ValueError
         If the recorded result cannot be read, or as `dytemp.lab.training.train`.
     """
-    folder = _folder(store)
+    folder = results_folder(store)
     file = folder / f"{config.key}.json"
     with distributed.processes():
         if distributed.from_first(file.is_file()):
@@ -171,7 +171,7 @@ def load(file: Path) -> Run:
 
 def recorded(store: str | os.PathLike[str] | None = None) -> list[Run]:
     """Return all recorded runs of a folder, in the order of their keys."""
-    return [load(file) for file in sorted(_folder(store).glob("*.json"))]
+    return [load(file) for file in sorted(results_folder(store).glob("*.json"))]
 
 
 def frame(runs: Iterable[Run]) -> pd.DataFrame:
@@ -227,7 +227,7 @@ def verify(
     count = None if sample is None else checks.integer("sample", sample, at_least=1)
     runs = recorded(store)
     if not runs:
-        raise FileNotFoundError(f"no recorded runs in {_folder(store)}")
+        raise FileNotFoundError(f"no recorded runs in {results_folder(store)}")
     if count is not None:
         runs = random.Random(0).sample(runs, min(count, len(runs)))
     table = pd.DataFrame([_compare(run, root) for run in runs])
@@ -304,8 +304,9 @@ def _code() -> str:
     return f"{dytemp.__version__} at {commit}"
 
 
-def _folder(store: str | os.PathLike[str] | None) -> Path:
-    return paths.home() / "data" / "results" if store is None else Path(store)
+def results_folder(store: str | os.PathLike[str] | None) -> Path:
+    """Return the folder of the results: `store`, or the one of what is recorded."""
+    return scales.store("recorded") if store is None else Path(store)
 
 
 def _how_to_train(config: Config, folder: Path) -> str:

@@ -261,5 +261,6 @@ class MoCo(PairLoss):
 
     def _enqueue(self, keys: Tensor) -> None:
         places = (self.oldest + torch.arange(len(keys), device=keys.device)) % len(self.queue)
-        self.queue[places] = keys.to(self.queue.dtype)
+        # A new tensor: the old one is still needed by backward.
+        self.queue = self.queue.index_copy(0, places, keys.to(self.queue.dtype))
         self.oldest.add_(len(keys)).remainder_(len(self.queue))
