@@ -53,7 +53,8 @@ def defaults(path: Path) -> dict[str, Any]:
 
 
 def test_there_is_a_chapter_on_temperature_and_one_for_each_paper() -> None:
-    assert [path.name[:2] for path in CHAPTERS[:4]] == ["00", "01", "02", "03"]
+    names = " ".join(path.stem for path in CHAPTERS)
+    assert all(word in names for word in ("temperature", "ts", "isogclr", "dystress")), names
 
 
 @each_chapter

@@ -33,9 +33,15 @@ _PAGE = """
 {%- block jupyter_widgets -%}{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
+{%- block html_head_css -%}
+<style>
+  body.jp-Notebook { max-width: 70rem; margin: 0 auto; }
+  math { font-size: 1.15em; }
+</style>
+{%- endblock -%}
 {%- block body_header -%}
 {{ super() }}
-<p style="margin: 1rem 4rem"><a href="index.html">← all chapters</a></p>
+<p class="jp-RenderedHTMLCommon"><a href="index.html">← all chapters</a></p>
 {%- endblock -%}
 """
 
