@@ -121,18 +121,19 @@ class Constant(OfTime):
 
     def at(self, epoch: float) -> float:
         """Return the temperature, whatever the epoch."""
-        return checks.number("tau", float(self.tau), above=0)
+        return checks.number("tau", self._value(), above=0)
 
     def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the temperature without dimensions, connected to what is learned."""
-        if isinstance(self.tau, Tensor):
-            checks.number("tau", self.tau.item(), above=0)
-            return self.tau
-        return similarity.new_tensor(self.tau)
+        checks.number("tau", self._value(), above=0)  # a learned one may have crossed 0
+        return self.tau if isinstance(self.tau, Tensor) else similarity.new_tensor(self.tau)
+
+    def _value(self) -> float:
+        return self.tau.item() if isinstance(self.tau, Tensor) else self.tau
 
     def extra_repr(self) -> str:
         """Show the value in ``repr``."""
-        return f"tau={float(self.tau):g}"
+        return f"tau={self._value():g}"
 
 
 class _Between(OfTime):
@@ -562,4 +563,12 @@ def as_time(value: Bound, name: str) -> OfTime:
     temperature = as_temperature(value, name)
     if not isinstance(temperature, OfTime):
         raise TypeError(f"{name} must be a number or a time schedule, got {temperature!r}")
+    if is_learned(temperature):
+        raise TypeError(f"{name} must not require a gradient: only a temperature itself is learned")
     return temperature
+
+
+def is_learned(temperature: Temperature) -> bool:
+    """Tell whether autograd learns this temperature: a `Constant` that requires a gradient."""
+    tau = temperature.tau if isinstance(temperature, Constant) else None
+    return isinstance(tau, Tensor) and tau.requires_grad

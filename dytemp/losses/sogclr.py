@@ -21,7 +21,7 @@ from torch import Tensor
 from dytemp import checks
 from dytemp.losses.infonce import partners, softmax_
 from dytemp.losses.pairs import PairLoss, blockwise
-from dytemp.schedules import STATE, Constant, Individual, Temperature, as_temperature
+from dytemp.schedules import STATE, Individual, Temperature, as_temperature, is_learned
 
 VARIANTS = ("paper", "official")
 
@@ -127,7 +127,7 @@ class SogCLR(PairLoss):
         loss = blockwise(z, z, self.temperature, block) / len(z1)
         self.tau_now = torch.cat(taus).mean()
         if self.training:
-            first, second = torch.cat(averages)[:, 0].to(STATE).chunk(2)
+            first, second = torch.cat(averages)[:, 0].to(self.log_average).chunk(2)
             both = torch.logaddexp(first, second)
             self.log_average[index] = both if self._stores_sum else both - math.log(2)
             self._learn(index, torch.cat(tau_slopes)[:, 0].view(2, -1).mean(dim=0))
@@ -223,7 +223,7 @@ class ISogCLR(SogCLR):
 def _given(temperature: float | Temperature) -> Temperature:
     """Take a temperature that is not learned by autograd: the surrogate has no slope in tau."""
     result = as_temperature(temperature)
-    if isinstance(result, Constant) and isinstance(result.tau, Tensor) and result.tau.requires_grad:
+    if is_learned(result):
         raise TypeError("temperature must not require a gradient here: ISogCLR learns tau itself")
     return result
 
@@ -245,17 +245,22 @@ class _Side(torch.nn.Module):
             self.average: Tensor
             self.shift: Tensor
 
-    def forward(self, similarity: Tensor, index: Tensor, rho: float) -> tuple[Tensor, Tensor]:
-        """Return the loss of the rows of a (B, B) matrix, and their temperatures."""
+    def forward(
+        self, similarity: Tensor, index: Tensor, rho: float | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss of the rows of a (B, B) matrix, and their temperatures.
+
+        Temperatures are learned if there is a `rho` to learn them by.
+        """
         h = similarity - similarity.diagonal()[:, None]
         others = len(h) - 1
         with torch.no_grad():
             tau = self.temperature(h, index)
             rule = self._official if self.variant == "official" else self._paper
             weights, log_average = rule(h / tau, index)
-            tau_slope = log_average + rho - (weights * h / tau).sum(dim=1) / others
-            if self.training and isinstance(self.temperature, Individual):
-                self.temperature.descend(index, tau_slope)
+            if self.training and rho is not None:
+                tau_slope = log_average + rho - (weights * h / tau).sum(dim=1) / others
+                cast(Individual, self.temperature).descend(index, tau_slope)
         return (weights * h).sum(dim=1).mean() / others, tau
 
     def _paper(self, logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -266,7 +271,7 @@ class _Side(torch.nn.Module):
         old = self.log_average[index].to(logits.dtype)
         average = moving_log_average(old, newest, self.gamma, torch.isinf(old))
         if self.training:
-            self.log_average[index] = average.to(STATE)
+            self.log_average[index] = average.to(self.log_average)
         return torch.exp(logits - average[:, None]), average
 
     def _official(self, logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -278,8 +283,8 @@ class _Side(torch.nn.Module):
         average = self.average[index].to(logits.dtype) * torch.exp(old_shift - shift)
         average = (1 - self.gamma) * average + self.gamma * newest
         if self.training:
-            self.average[index] = average.to(STATE)
-            self.shift[index] = shift.to(STATE)
+            self.average[index] = average.to(self.average)
+            self.shift[index] = shift.to(self.shift)
         return terms / (average[:, None] + 1e-10), average.log() + shift
 
 
@@ -297,7 +302,7 @@ class BimodalSogCLR(PairLoss):
         at 0, and shifts exponents by a maximum that never falls (which can push exp to 0).
     """
 
-    rho = 0.0
+    rho: float | None = None
 
     def __init__(
         self,
