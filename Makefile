@@ -1,13 +1,14 @@
 # Two commands matter: `make reproduce` and `make test`. Both set up .venv on first use.
 PYTHON ?= python3
 SCALE ?= quick
+ONLY ?=
 JOBS ?= 2
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
-.PHONY: help reproduce test lint report lab clean
+.PHONY: help reproduce test lint report lab bench clean
 
 help:
 	@echo "make reproduce   run every notebook at scale quick and write build/report/index.html"
@@ -15,6 +16,7 @@ help:
 	@echo "make report      write the report again, from the stored outputs of the notebooks"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make lint        lint and types only"
+	@echo "make bench       measure speed and memory, in about half an hour; ONLY=losses for one part"
 	@echo "make clean       remove build/ (the environment .venv stays)"
 
 reproduce: $(INSTALLED)
@@ -33,6 +35,10 @@ report: $(INSTALLED)
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab notebooks
+
+bench: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable ".[lab,dev,bench]"
+	PYTHONPATH=tests $(BIN)/python -m benchmarks $(ONLY)
 
 clean:
 	rm -rf build dist

@@ -21,7 +21,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
 import dytemp
-from dytemp.lab import hardware, papers, paths, scales
+from dytemp.lab import benchmarks_page, hardware, papers, paths, scales
 
 FIGURE_TAG = "key-figure"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -113,6 +113,9 @@ def write(executed: Path, output: Path, scale: str) -> Path:
             chapters=chapters,
             figures=[figure for chapter in chapters for figure in figures(chapter)],
             claims=json.loads(claims),
+            benchmarks=benchmarks_page.write(
+                paths.home() / "data" / "results" / "benchmarks", output
+            ),
         ),
         encoding="utf-8",
     )

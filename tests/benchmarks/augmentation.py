@@ -1,20 +1,15 @@
-"""How many views a second: the batched tensor operations against torchvision's pipelines.
+"""Augmentation: how many views a second, by batched tensor operations and by torchvision.
 
-Run it as a script: ``python tests/benchmarks/augmentation.py``. The same operations with the same
-strengths make two views of each image of a batch, by
+On one thread, the same operations with the same strengths make two views of each image, by
 
 - `dytemp.lab.augment`, once for the whole batch,
 - torchvision on Pillow images, one by one, the usual pipeline of a data loader,
 - torchvision's second version on uint8 tensors, one by one.
-
-The repetitions take turns, so that a disturbance meets all of them.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,11 +18,11 @@ from torchvision import transforms
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from benchmarks.timing import aim, interleaved, rows
 from dytemp.lab import augment
 from dytemp.lab.augment import PRESETS, Augmentation
 
-BATCH = 512
-SIDE = 32
+PILLOW = "torchvision, Pillow"
 
 
 def pipeline(augmentation: Augmentation, side: int, library: Any) -> list[Any]:
@@ -65,47 +60,26 @@ def contenders(augmentation: Augmentation, images: torch.Tensor) -> dict[str, Ca
         return lambda: [torch.stack([transform(x) for x in inputs]) for _ in range(2)]
 
     return {
-        "dytemp": lambda: augment.two_views(images, augmentation, generator),
-        "torchvision, Pillow": one_by_one(pillow, pictures),
+        PILLOW: one_by_one(pillow, pictures),
         "torchvision, tensors": one_by_one(tensor, images),
+        "dytemp": lambda: augment.two_views(images, augmentation, generator),
     }
 
 
-def measure(repetitions: int = 7) -> dict[str, Any]:
-    """Return views a second on one thread, for the augmentation of each paper.
-
-    Returns
-    -------
-    dict
-        ``settings``, ``views_per_second[preset][pipeline]`` (medians) and
-        ``faster_than_pillow[preset]``; it can be written as JSON.
-    """
+def measure(
+    batch: int = 512, side: int = 32, repetitions: int = 7
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the rows and the aims, for the augmentation of each paper."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (BATCH, 3, SIDE, SIDE), generator=generator).to(torch.uint8)
-    rates = {}
+    images = torch.randint(0, 256, (batch, 3, side, side), generator=generator).to(torch.uint8)
+    measurements, aims = [], []
     for preset in ("ts", "isogclr", "dystress"):
-        functions = contenders(PRESETS[preset], images)
-        seconds: dict[str, list[float]] = {name: [] for name in functions}
-        for repetition in range(repetitions + 1):
-            for name, function in functions.items():
-                start = time.perf_counter()
-                function()
-                if repetition:  # the first one warms up
-                    seconds[name].append(time.perf_counter() - start)
-        rates[preset] = {
-            name: 2 * BATCH / statistics.median(times) for name, times in seconds.items()
-        }
+        seconds = interleaved(contenders(PRESETS[preset], images), repetitions)
+        rates = {name: [2 * batch / value for value in values] for name, values in seconds.items()}
+        measurements += rows(f"augmentation of {preset}", rates, "views/s")
+        ratio = statistics.median(rates["dytemp"]) / statistics.median(rates[PILLOW])
+        aims.append(aim(f"dytemp over {PILLOW}, {preset}", ratio, at_least=6))
     torch.set_num_threads(threads)
-    return {
-        "settings": {"batch": BATCH, "side": SIDE, "threads": 1, "repetitions": repetitions},
-        "views_per_second": rates,
-        "faster_than_pillow": {
-            preset: rate["dytemp"] / rate["torchvision, Pillow"] for preset, rate in rates.items()
-        },
-    }
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure(), indent=2))
+    return measurements, aims

@@ -1,0 +1,114 @@
+"""The benchmarks run, their results have one form, and the report shows them. No time is tested."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import __main__ as command_line
+from benchmarks import metrics, step, timing, training
+from bs4 import BeautifulSoup
+
+from dytemp.lab import benchmarks_page
+
+TINY = {"samples": 64, "dims": (8,), "neighbours": (1, 5), "repetitions": 3, "memory": False}
+
+
+def test_contenders_take_turns_after_a_warm_up() -> None:
+    calls: list[str] = []
+    contenders = {name: lambda name=name: calls.append(name) for name in "ab"}
+    seconds = timing.interleaved(contenders, 2)
+    assert "".join(calls) == "ababab"
+    assert [len(values) for values in seconds.values()] == [2, 2]
+
+
+def test_peak_memory_counts_what_a_call_needs_and_gives_back() -> None:
+    peak = timing.peak_memory(lambda: torch.ones(16 * 2**20).sum())
+    assert 60 < peak < 100  # 64 MiB, and some for the libraries
+
+
+def test_fresh_processes_run_at_the_same_time() -> None:
+    threads = timing.apart(torch.get_num_threads, processes=2, threads=1)
+    assert threads == [1, 1]
+
+
+def test_record_has_all_that_a_reader_needs() -> None:
+    record = json.loads(json.dumps(timing.record(metrics, TINY)))
+    assert record["title"].startswith("Metrics: ")
+    assert {"processor", "cores", "threads", "torch", "code"} <= record["machine"].keys()
+    assert record["settings"] == TINY | {"dims": [8], "neighbours": [1, 5]}
+    groups = {row["group"]: row["name"] for row in reversed(record["measurements"])}
+    assert list(groups.values()) == [metrics.GRAM, metrics.PRODUCT]  # each leads its group
+    assert len(record["measurements"]) == 6
+    for row in record["measurements"]:
+        assert 0 < row["min"] <= row["median"] <= row["max"]
+        assert (row["unit"], row["repetitions"]) == ("ms", 3)
+    assert len(record["aims"]) == 4
+    for aim in record["aims"]:
+        assert aim["wanted"] == "at most 2"
+        assert aim["met"] == (aim["measured"] <= 2)
+
+
+def test_rows_are_summaries_and_aims_have_a_direction() -> None:
+    (row,) = timing.rows("group", {"name": [0.3, 0.1, 0.2]}, "ms", 1e3)
+    assert (row["min"], row["median"], row["max"]) == pytest.approx((100, 200, 300))
+    assert timing.aim("speed", 4.0, at_least=4)["met"]
+    assert not timing.aim("speed", 4.0, at_most=3.9)["met"]
+
+
+def test_parts_of_a_step_make_up_the_whole() -> None:
+    parts = step.breakdown(batch=8, steps=2, epochs=1)
+    (whole,) = parts.pop(step.WHOLE)
+    assert all(value > 0 for (value,) in parts.values())
+    assert sum(value for (value,) in parts.values()) == pytest.approx(whole)
+
+
+def test_contenders_train_on_the_same_terms(tmp_path: Path) -> None:
+    assert training.write_data(tmp_path, images=64, tests=20) == "synthetic pictures"
+    config = step.small(
+        data=training.DATA, batch=16, epochs=3, evaluate_every=2, precision="float32"
+    )
+    for contender in (training.ours, training.usual):
+        seconds, scores = contender(config, tmp_path)
+        assert seconds > 0
+        assert list(scores) == [2, 3]
+        assert all(0 <= score <= 1 for score in scores.values())
+
+
+def test_time_to_an_accuracy() -> None:
+    scores = {3: 0.2, 6: 0.35, 9: 0.3}
+    assert training.time_to(0.3, 9, 18.0, scores) == 12
+    assert training.time_to(0.4, 9, 18.0, scores) == math.inf
+
+
+def test_distance_of_means_counts_standard_errors() -> None:
+    # Means 2 and 5, variances 1 and 1 over three values each: 3 / sqrt(2 / 3).
+    assert training.distance([1, 2, 3], [4, 5, 6]) == pytest.approx(3 / math.sqrt(2 / 3))
+
+
+def test_settings_of_the_command_line() -> None:
+    settings = command_line._settings(metrics, ["samples=64", "dims=[8]", "memory=false"])
+    assert settings == {"samples": 64, "dims": [8], "memory": False}
+    with pytest.raises(SystemExit, match="samples, dims"):
+        command_line._settings(metrics, ["epochs=3"])
+
+
+def test_report_shows_recorded_benchmarks(tmp_path: Path) -> None:
+    assert benchmarks_page.write(tmp_path, tmp_path) is None
+    record = timing.record(metrics, TINY)
+    record["aims"][0] |= {"measured": 12345.6, "met": False}
+    (tmp_path / "metrics.json").write_text(json.dumps(record))
+    page = benchmarks_page.write(tmp_path, tmp_path)
+    assert page is not None
+    soup = BeautifulSoup((tmp_path / page).read_text(), "html.parser")
+    assert record["title"] in [heading.text for heading in soup.select("h2")]
+    cells = [cell.text for cell in soup.select("td")]
+    assert {"12,346", "missed", "5 nearest neighbours", record["machine"]["processor"]} <= set(
+        cells
+    )
+    relative = [row.select("td")[4].text for row in soup.select("table")[1].select("tr")[1:]]
+    assert relative[0] == "1"
+    assert len(relative) == 3
