@@ -244,9 +244,14 @@ def _compare(run: Run, root: str | os.PathLike[str] | None) -> dict[str, Any]:
     except FileNotFoundError:
         return row | {"verdict": "no data", "agrees": True}
     again = outcome.history
-    metrics = again.evaluations[-1]["metrics"]
-    difference = max(abs(run.metrics[name] - metrics[name]) for name in run.per_class)
-    equal = (again.curves, again.evaluations) == (run.curves, run.evaluations)
+    last = again.evaluations[-1]
+    difference = max(abs(run.metrics[name] - last["metrics"][name]) for name in run.per_class)
+    equal = (again.curves, again.evaluations, last["metrics"], last["per_class"]) == (
+        run.curves,
+        run.evaluations,
+        run.metrics,
+        run.per_class,
+    )
     close = difference <= ACCURACY_TOLERANCE
     return row | {
         "same_environment": run.environment == _environment(outcome),
