@@ -53,8 +53,9 @@ class PairLoss(nn.Module):
         -------
         Tensor
             Scalar. On several processes (``torch.distributed`` is initialised) each passes its
-            part of the batch; each gets the loss of the whole batch, and as gradient of its part
-            exactly the rows of the gradient of the whole: sum, do not average, over processes.
+            part of the batch, all of one size; each gets the loss of the whole batch, and as
+            gradient of its part exactly the rows of the gradient of the whole: sum, do not
+            average, over processes. A learned temperature has its whole gradient on each.
 
         Raises
         ------
@@ -62,6 +63,7 @@ class PairLoss(nn.Module):
             For embeddings or an index that are not as described.
         """
         z1, z2 = checks.views(z1, z2)
+        _check_parts(z1)
         if self.needs_index:
             index = gather(checks.index(index, len(z1)))
         z1, z2 = gather(z1), gather(z2)
@@ -120,9 +122,24 @@ class _Gather(torch.autograd.Function):
         return gradients[0].narrow(0, ctx.start, ctx.length)
 
 
+def _is_alone() -> bool:
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
+
+
+def _check_parts(z1: Tensor) -> None:
+    """Refuse parts of different sizes: gathering them would abort the processes, or hang."""
+    if _is_alone():
+        return
+    rows = torch.tensor([len(z1), -len(z1)], device=z1.device)
+    dist.all_reduce(rows, dist.ReduceOp.MAX)
+    most, fewest = int(rows[0]), -int(rows[1])
+    if most != fewest:
+        raise ValueError(f"z1 must have as many rows on every process, got from {fewest} to {most}")
+
+
 def gather(part: Tensor) -> Tensor:
     """Concatenate the rows of all processes in the order of their ranks."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if _is_alone():
         return part
     gathered: Tensor = _Gather.apply(part)
     return gathered
