@@ -269,7 +269,7 @@ class OfSimilarity(Temperature):
         super().__init__()
         self.tau_min = as_time(tau_min, "tau_min")
         self.tau_max = as_time(tau_max, "tau_max")
-        self.detach = detach
+        self.detach = bool(checks.choice("detach", detach, (True, False)))
         self.bounds()
 
     def bounds(self) -> tuple[float, float]:
@@ -408,13 +408,20 @@ class PerClass(Temperature):
 
     def __init__(self, taus: list[float] | tuple[float, ...] | Tensor, labels: Tensor) -> None:
         super().__init__()
-        values = torch.as_tensor(taus, dtype=STATE)
+        try:
+            values = torch.as_tensor(taus, dtype=STATE)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"taus must be a list of numbers, one a class, got {taus!r}") from error
         if values.ndim != 1 or not len(values):
-            raise ValueError(f"taus must be a list of numbers, got shape {tuple(values.shape)}")
+            raise ValueError(
+                f"taus must be a list of numbers, one a class, got shape {tuple(values.shape)}"
+            )
         for tau in values.tolist():
             checks.number("taus", tau, above=0)
-        if not isinstance(labels, Tensor) or labels.ndim != 1:
-            raise TypeError("labels must be an int64 tensor of shape (samples,)")
+        if not isinstance(labels, Tensor):
+            raise TypeError(f"labels must be an int64 tensor, got {type(labels).__name__}")
+        if labels.ndim != 1 or not len(labels):
+            raise ValueError(f"labels must have shape (samples,), got {tuple(labels.shape)}")
         checks.integers("labels", labels, len(labels), len(values))
         self.register_buffer("tau", values[labels])
         self.tau: Tensor
@@ -555,7 +562,8 @@ def as_temperature(value: float | Tensor | Temperature, name: str = "temperature
         return value
     if isinstance(value, Tensor):
         return Constant(value)
-    return Constant(checks.number(name, value, above=0))
+    what = "a number, a tensor or a Temperature"
+    return Constant(checks.number(name, value, what=what, above=0))
 
 
 def as_time(value: Bound, name: str) -> OfTime:
