@@ -19,14 +19,13 @@ def number(
     name: str,
     value: object,
     *,
-    what: str = "a number",
     above: float = -math.inf,
     at_least: float = -math.inf,
     at_most: float = math.inf,
 ) -> float:
     """Return `value` as a finite float inside the given bounds."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be {what}, got {type(value).__name__} {value!r}")
+        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
     result = float(value)
     if not (math.isfinite(result) and result > above and at_least <= result <= at_most):
         raise ValueError(f"{name} must be {_range(above, at_least, at_most)}, got {value!r}")

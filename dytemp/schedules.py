@@ -562,8 +562,11 @@ def as_temperature(value: float | Tensor | Temperature, name: str = "temperature
         return value
     if isinstance(value, Tensor):
         return Constant(value)
-    what = "a number, a tensor or a Temperature"
-    return Constant(checks.number(name, value, what=what, above=0))
+    try:
+        return Constant(checks.number(name, value, above=0))
+    except TypeError:
+        what = "a number, a tensor or a Temperature"
+        raise TypeError(f"{name} must be {what}, got {value!r}") from None
 
 
 def as_time(value: Bound, name: str) -> OfTime:
