@@ -17,10 +17,12 @@ from torch.nn import functional as F
 
 from dytemp import metrics
 from dytemp.losses import (
+    CLIP,
     DCL,
     MACL,
     BimodalISogCLR,
     BimodalSogCLR,
+    CyCLIP,
     ISogCLR,
     MoCo,
     NTXent,
@@ -687,6 +689,26 @@ def test_memory_layout_of_the_embeddings(name: str, temperature: str) -> None:
     same(build(name, temperature)(sparse1[::2], sparse2[::2], index), expected)
     columns1, columns2 = z1.T.contiguous().T, z2.T.contiguous().T
     same(build(name, temperature)(columns1, columns2, index), expected)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.7, math.pi / 2, 2.5, math.pi])
+@pytest.mark.parametrize("tau", [0.1, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
+def test_two_pairs_at_an_angle(angle: float, tau: float, dtype: torch.dtype) -> None:
+    """Both views agree; the two samples are `angle` apart."""
+    z = torch.tensor([[1.0, 0.0], [math.cos(angle), math.sin(angle)]], dtype=torch.float64)
+    z, index, apart = z.to(dtype), torch.arange(2), (math.cos(angle) - 1) / tau
+    tolerance = {"abs": 1e-2 if dtype == torch.float16 else 1e-5}
+    for loss, expected in (
+        (NTXent(tau), math.log1p(2 * math.exp(apart))),
+        (DCL(tau), math.log(2) + apart),
+        (DCL(tau, "split"), 2 * apart + 1 / tau),
+        (CLIP(tau), math.log1p(math.exp(apart))),
+        (CyCLIP(tau), math.log1p(math.exp(apart))),  # nothing to disagree about
+        (SogCLR(2, tau), 2 * math.cos(angle) - 2),
+        (BimodalSogCLR(2, tau), 2 * math.cos(angle) - 2),
+    ):
+        assert loss(z, z, index).item() == pytest.approx(expected, **tolerance)
 
 
 def uniform_limit(name: str, pairs_: int) -> float:
