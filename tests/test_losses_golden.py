@@ -538,8 +538,8 @@ def test_losses_of_isogclr(name: str, case: str) -> None:
         scale = factor(name, len(z1))
         golden = dict(golden)
         gradients = [golden.pop("grad_norm_z1"), golden.pop("grad_norm_z2")]
-        close(value.item() * scale, golden.pop("loss"), atol=1e-12)
-        if abs(value.item()) > 1e-9 or not name.startswith("bi_"):
+        close(value.item() * scale, golden.pop("loss"))
+        if abs(value.item()) > 2e-12 or not name.startswith("bi_"):
             # Below, at temperature 0.01, the released code's sums cancel to nothing.
             close([z1.grad.norm() * scale, z2.grad.norm() * scale], gradients)
         before = [golden.pop(key) for key in list(golden) if key.endswith("tau_before")]
