@@ -165,10 +165,9 @@ def _report(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from dytemp.lab import runs
-    from dytemp.lab.configuration import Config
 
     store = scales.store("recorded")
-    run = runs.get(Config.from_dict(read_yaml(options.config)), store)
+    run = runs.get(read_yaml(options.config), store)
     for name, value in run.metrics.items():
         print(f"    {name:24}{value:.4f}")
     print(f"recorded in {store / run.key}.json")

@@ -13,7 +13,7 @@ import random
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,7 @@ class Run:
 
 
 def get(
-    config: Config,
+    config: Config | Mapping[str, Any],
     store: str | os.PathLike[str] | None = None,
     train: bool = True,
     device: str = "auto",
@@ -104,8 +104,8 @@ def get(
 
     Parameters
     ----------
-    config : Config
-        The run.
+    config : Config or mapping
+        The run; a mapping is read by `Config.from_dict`.
     store : path, optional
         Folder of the results; by default ``data/results`` of the repository. Checkpoints live in
         its folder ``.work`` until the run is finished.
@@ -121,6 +121,8 @@ def get(
     ValueError
         If the recorded result cannot be read, or as `dytemp.lab.training.train`.
     """
+    if not isinstance(config, Config):
+        config = Config.from_dict(config)
     folder = results_folder(store)
     file = folder / f"{config.key}.json"
     with distributed.processes():

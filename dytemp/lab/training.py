@@ -148,9 +148,9 @@ class _Session:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model = pairings.build(config, dataset)
-            self.loss = build_loss(
-                config.loss, len(self.images), self.labels, config.projection_dim
-            ).to(device)
+            loss = build_loss(config.loss, len(self.images), self.labels, config.projection_dim)
+        # State per sample is in float64, which Apple's GPUs do not have.
+        self.loss = (loss.float() if device.type == "mps" else loss).to(device)
         if distributed.world_size() > 1:
             distributed.share_batch_statistics(model)
         self.model = model.to(device).to(memory_format=torch.channels_last)

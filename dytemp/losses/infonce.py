@@ -74,7 +74,7 @@ def pair_similarities(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _logits(similarity: Tensor, tau: Tensor | float, excluded: Tensor | None) -> Tensor:
-    logits = similarity / tau
+    logits = similarity / (tau if isinstance(tau, Tensor) else checks.number("tau", tau, above=0))
     return logits if excluded is None else logits.masked_fill(excluded, -torch.inf)
 
 
