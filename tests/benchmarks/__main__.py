@@ -16,6 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
+from benchmarks import timing
 from dytemp.lab import paths
 
 NAMES = ("losses", "metrics", "augmentation", "step", "training")  # training is the longest
@@ -23,11 +26,7 @@ NAMES = ("losses", "metrics", "augmentation", "step", "training")  # training is
 
 def main() -> None:
     options = _parser().parse_args()
-    os.environ["TQDM_DISABLE"] = "1"  # is read when tqdm is imported, so the rest comes later
-    import torch
-
-    from benchmarks import timing
-
+    os.environ["TQDM_DISABLE"] = "1"  # in the processes that are started
     torch.set_num_threads(options.threads)
     options.output.mkdir(parents=True, exist_ok=True)
     for name in options.names or NAMES:

@@ -47,7 +47,9 @@ def session(images: int, batch: int) -> training._Session:
     dataset = datasets.Dataset("noise", noise, noise, labels, labels, tuple("0123456789"))
     config = small(batch=batch)
     split = training.choose_split(config, dataset)
-    return training._Session(config, dataset, split, torch.device("cpu"))
+    run = training._Session(config, dataset, split, torch.device("cpu"))
+    run.bar.disable = True
+    return run
 
 
 # --- the parts of a step ------------------------------------------------------------------------

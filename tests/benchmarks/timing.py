@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import os
+import random
 import statistics
 import threading
 import time
@@ -38,13 +39,15 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Return by name the seconds of each call, after one that warms up.
 
-    The contenders take turns, so that a disturbance of the machine meets all of them.
+    The contenders take turns, so that a disturbance of the machine meets all of them. Each round
+    has another order, so that none always finds what the same other has left in caches and memory.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    generator = random.Random(0)
     for repetition in range(repetitions + 1):
-        for name, call in contenders.items():
+        for name in generator.sample(list(contenders), len(contenders)):
             start = time.perf_counter()
-            call()
+            contenders[name]()
             if repetition:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
