@@ -1,7 +1,8 @@
 """The studies of the chapters: which runs are compared, at each scale.
 
 All methods of a study share everything but the loss: data, initial weights, order and views, so
-that their differences are paired. Each study holds a sweep of fixed temperatures as its control.
+that their differences are paired. Each study of images holds a sweep of fixed temperatures as its
+control.
 """
 
 from __future__ import annotations
