@@ -191,7 +191,7 @@ def describe_machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "threads": found["threads"],
-        "load before": os.getloadavg()[0],
+        "load before": round(os.getloadavg()[0], 1),
         "platform": found["platform"],
         "python": found["python"],
         **{name: version for name in PACKAGES if (version := _version(name))},
