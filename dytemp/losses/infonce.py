@@ -111,12 +111,14 @@ class _TwoViewLoss(PairLoss):
         others = partners(len(z), z.device)
         owners = None if index is None else torch.cat([index, index])
         self.temperature.observe((z1 * z2).detach().sum(dim=1))
-        taus = []
+        # Room for what the blocks leave behind: small tensors allocated between the large ones
+        # would keep these from being used again, and memory would grow with the square after all.
+        mean_tau = z.new_zeros(())
 
         def block(similarity: Tensor, start: int) -> tuple[Tensor, Tensor]:
             stop = start + len(similarity)
             tau = self.temperature(similarity, None if owners is None else owners[start:stop])
-            taus.append(tau.mean() * len(similarity) / len(z))
+            mean_tau.add_(tau.mean(), alpha=len(similarity) / len(z))
             logits = similarity / tau
             logits.diagonal(start).fill_(-torch.inf)  # an anchor is no candidate of itself
             positives = others[start:stop, None]
@@ -124,7 +126,7 @@ class _TwoViewLoss(PairLoss):
             return losses.sum(), logits.mul_(self.temperature.logit_slope(similarity, tau))
 
         loss = blockwise(z, z, self.temperature, block) / len(z)
-        self.tau_now = torch.stack(taus).sum()
+        self.tau_now = mean_tau
         return loss
 
     def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:

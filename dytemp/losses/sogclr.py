@@ -105,7 +105,8 @@ class SogCLR(PairLoss):
         old = self.log_average[owners, None].to(z.dtype)
         restart = self._restarts(old)
         others, negatives = partners(len(z), z.device), len(z) - 2
-        averages, tau_slopes, taus = [], [], []
+        # Room from the start, as in the losses of the softmax family.
+        averages, tau_slopes, taus = z.new_empty(3, len(z), 1)
 
         def block(similarity: Tensor, start: int) -> tuple[Tensor, Tensor]:
             rows = slice(start, start + len(similarity))
@@ -118,19 +119,17 @@ class SogCLR(PairLoss):
             average = moving_log_average(old[rows], newest, self.gamma, restart[rows])
             weights.mul_(torch.exp(newest - average))  # = exp(s / tau) / (m average)
             pull = (weights * similarity).sum(dim=1, keepdim=True)
-            averages.append(average)
-            tau_slopes.append(average - pull / tau)
-            taus.append(tau.expand(len(similarity), 1))
+            averages[rows], tau_slopes[rows], taus[rows] = average, average - pull / tau, tau
             weights.scatter_(1, positives, -1)
             return pull.sum() - similarity.gather(1, positives).sum(), weights
 
         loss = blockwise(z, z, self.temperature, block) / len(z1)
-        self.tau_now = torch.cat(taus).mean()
+        self.tau_now = taus.mean()
         if self.training:
-            first, second = torch.cat(averages)[:, 0].to(self.log_average).chunk(2)
+            first, second = averages[:, 0].to(self.log_average).chunk(2)
             both = torch.logaddexp(first, second)
             self.log_average[index] = both if self._stores_sum else both - math.log(2)
-            self._learn(index, torch.cat(tau_slopes)[:, 0].view(2, -1).mean(dim=0))
+            self._learn(index, tau_slopes[:, 0].view(2, -1).mean(dim=0))
         return loss
 
     @property
