@@ -1,7 +1,7 @@
 """The losses against the numbers of the authors' code, float64, relative tolerance 1e-9.
 
-The inputs are drawn as the golden files say; only the numbers are copied. What the files of
-the dossiers hold beyond that is in `LEFT_OUT`, with the reason.
+The inputs are drawn as the golden files say; only the numbers are copied. What was
+computed beyond that is in `LEFT_OUT`, with the reason.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "lars.json").read_text()
     ],
 )
 def test_the_learning_rate_of_ts(step: int, rate: float) -> None:
-    """Section 7 of its dossier: 2000 epochs of 22 updates, warm-up in the first ten."""
+    """TS, App. A.2 and its released code: 2000 epochs of 22 updates, warm-up in the first ten."""
     assert optimizers.learning_rate(step, 0.5, 220, 44000) == pytest.approx(rate, rel=1e-9)
 
 

@@ -580,3 +580,10 @@ def test_how_to_cite_the_papers():
         assert "" not in (paper.title, paper.authors, paper.venue)
         assert 2023 <= paper.year <= 2025
         assert paper.link.startswith("https://")
+
+
+def test_the_readme_counts_the_verdicts_as_recorded() -> None:
+    readme = (paths.home() / "README.md").read_text(encoding="utf-8")
+    verdicts = papers.claims(paths.home() / "data" / "results")["verdict"].value_counts()
+    assert f"All {verdicts.sum()} claims" in readme
+    assert f"{verdicts['exact']} of them are identities" in readme

@@ -1,8 +1,8 @@
 """What a trained encoder is worth, on balanced test data that it never saw.
 
-As in TS (dossier, section 2.5) everything rests on the normalised output of the backbone, without
-augmentation; the long-tailed training images are the bank of the nearest neighbours. Pairs of
-images and captions are retrieved by their embeddings, as in iSogCLR.
+As in TS (its released notebooks) everything rests on the normalised output of the backbone, but
+without augmentation; the long-tailed training images are the bank of the nearest neighbours. Pairs
+of images and captions are retrieved by their embeddings, as in iSogCLR.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ LAST_LEARNING_RATE = 1e-6
 
 
 def learning_rate(step: int, base: float, warmup: int, total: int) -> float:
-    """Return the learning rate of an update: a linear warm-up, then half a cosine (TS, 4.2).
+    """Return the learning rate of an update: a linear warm-up, then half a cosine, as TS.
 
     Parameters
     ----------
