@@ -54,4 +54,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # `reproduce` sets these for its kernels; setting them here first undoes that afterwards.
     monkeypatch.setenv("TQDM_DISABLE", "1")
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
+    monkeypatch.setenv("DYTEMP_JOBS", "")
+    monkeypatch.setenv("DYTEMP_SCHEDULER", "")
     return tmp_path

@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from conftest import ROOT
+from distributed import Client, LocalCluster
 
 from dytemp.lab import cli, paths
 
@@ -22,6 +23,14 @@ import os, sys
 print(os.getcwd(), sys.executable, scale, os.environ["TQDM_DISABLE"], sep="\\n")
 print("run 1 of 1: done")
 print("no news")
+"""
+
+TRAINING = """
+from dytemp.lab import parallel
+from dytemp.lab.configuration import Config
+tiny = {"n_max": 60, "ratio": 0.5, "batch": 64, "projection_dim": 16, "epochs": 2}
+configs = {"fixed": [Config(**tiny, seed=seed) for seed in range(2)]}
+done = parallel.get_all(configs, scales.store(scale))["fixed"]
 """
 
 EVIDENCE = {"paper", "claim", "statement", "verdict", "effect", "low", "high"}
@@ -61,6 +70,27 @@ def test_reproduce_goes_on_after_a_failure_and_reports_it(
     assert sources == {path: path.read_bytes() for path in chapters.glob("*.ipynb")}
     pages = sorted(path.name for path in (paths.build() / "report").iterdir())
     assert pages == ["00_broken.html", "01_good.html", "index.html"]
+
+
+@pytest.mark.notebooks
+@pytest.mark.parametrize("where", ["--jobs", "--scheduler"])
+def test_reproduce_trains_side_by_side(
+    where: str,
+    workspace: Path,
+    write_notebook: Write,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    notebook = workspace / "notebooks" / "00_training.ipynb"
+    write_notebook(notebook, "# A chapter", IMPORTS, PARAMETERS, GUARD, TRAINING)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        address = {"--jobs": "2", "--scheduler": cluster.scheduler_address}[where]
+        assert cli.main(["reproduce", where, address]) == 0
+        if where == "--scheduler":
+            with Client(cluster) as client:
+                assert all(client.run(lambda: "dytemp.lab.training" in sys.modules).values())
+    lines = capfd.readouterr().out.splitlines()
+    assert sum(line.startswith("    run ") for line in lines) == 2, lines
+    assert len(list((paths.build() / "results").glob("*.json"))) == 2
 
 
 @pytest.mark.notebooks

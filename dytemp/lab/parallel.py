@@ -58,7 +58,9 @@ def get_all(
         If `jobs` is less than 1.
     """
     scheduler = scheduler or os.environ.get(SCHEDULER) or None
-    jobs = checks.integer("jobs", jobs or int(os.environ.get(JOBS, "1")), at_least=1)
+    if jobs is None:
+        jobs = int(os.environ.get(JOBS) or 1)
+    checks.integer("jobs", jobs, at_least=1)
     if train and (jobs > 1 or scheduler):
         folder = runs.results_folder(store)
         every = {config.key: config for group in configs.values() for config in group}
