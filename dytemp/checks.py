@@ -26,10 +26,24 @@ def number(
     """Return `value` as a finite float inside the given bounds."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:  # an integer or a fraction beyond the floating-point numbers
+        result = math.inf
     if not (math.isfinite(result) and result > above and at_least <= result <= at_most):
         raise ValueError(f"{name} must be {_range(above, at_least, at_most)}, got {value!r}")
     return result
+
+
+def scalar(name: str, value: Tensor) -> Tensor:
+    """Return a floating tensor without dimensions whose value is finite and above 0."""
+    if value.ndim or not value.is_floating_point():
+        raise ValueError(
+            f"{name} must be a number or a floating tensor without dimensions, "
+            f"got shape {tuple(value.shape)} and {value.dtype}"
+        )
+    number(name, value.item(), above=0)
+    return value
 
 
 def integer(name: str, value: object, *, at_least: int) -> int:

@@ -109,18 +109,13 @@ class Constant(OfTime):
     def __init__(self, tau: float | Tensor) -> None:
         super().__init__()
         if isinstance(tau, Tensor):
-            if tau.ndim or not tau.is_floating_point():
-                raise ValueError(
-                    "tau must be a number or a floating tensor without dimensions, "
-                    f"got shape {tuple(tau.shape)} and {tau.dtype}"
-                )
-            checks.number("tau", tau.item(), above=0)
-            self.tau: float | Tensor = tau
+            self.tau: float | Tensor = checks.scalar("tau", tau)
         else:
             self.tau = checks.number("tau", tau, above=0)
 
     def at(self, epoch: float) -> float:
         """Return the temperature, whatever the epoch."""
+        checks.number("epoch", epoch, at_least=0)
         return checks.number("tau", self._value(), above=0)
 
     def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
@@ -280,6 +275,8 @@ class OfSimilarity(Temperature):
 
     def at(self, similarity: Tensor) -> Tensor:
         """Return the temperature of each similarity, in a tensor of the same shape."""
+        if not isinstance(similarity, Tensor):
+            raise TypeError(f"similarity must be a tensor, got {type(similarity).__name__}")
         low, high = self.bounds()
         return low + (high - low) * self.height(similarity)
 
@@ -561,7 +558,7 @@ def as_temperature(value: float | Tensor | Temperature, name: str = "temperature
     if isinstance(value, Temperature):
         return value
     if isinstance(value, Tensor):
-        return Constant(value)
+        return Constant(checks.scalar(name, value))
     try:
         return Constant(checks.number(name, value, above=0))
     except TypeError:

@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from toys import config
@@ -19,6 +20,10 @@ def test_the_key_survives_json_and_does_not_depend_on_how_it_is_written() -> Non
     assert re.fullmatch("[0-9a-f]{16}", one.key)
     assert one.key == other.key
     assert Config.from_dict(json.loads(json.dumps(one.to_dict()))) == one
+    assert (
+        config(seed=np.int64(3), evaluate_at=[np.int64(2)]).key
+        == config(seed=3, evaluate_at=[2]).key
+    )
 
 
 def test_every_setting_changes_the_key() -> None:

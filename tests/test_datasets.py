@@ -389,6 +389,12 @@ ARGUMENTS = {
     "class too small": (lambda: long_tail_indices(LABELS, KEYS, 1, 4), "class 0 has 3 images.*4"),
     "class empty": (lambda: long_tail_indices(LABELS * 2, KEYS, 1, 1), "class 1 has 0 images"),
     "permutation repeats": (lambda: long_tail_indices(LABELS, KEYS, 1, 1, (0, 0)), "permutation"),
+    "permutation of fractions": (
+        lambda: long_tail_indices(LABELS, KEYS, 1, 1, (0.5, 1)),
+        "permutation",
+    ),
+    "permutation is a number": (lambda: long_tail_indices(LABELS, KEYS, 1, 1, 5), "permutation"),
+    "root is a number": (lambda: load("own", 5), "root"),
     "permutation short": (lambda: split(toy(), 10, 0.1, (1, 0), 0), "permutation"),
     "validation negative": (lambda: split(toy(), 10, 0.1, None, 0, -1), "validation_per_class"),
     "validation too large": (
@@ -451,6 +457,11 @@ def flip_byte(data: bytes) -> bytes:
     return data[:300] + bytes([data[300] ^ 255]) + data[301:]
 
 
+def unknown_compression(data: bytes) -> bytes:
+    entry = data.index(b"PK\x01\x02")  # of the first array in the directory of the archive
+    return data[: entry + 10] + b"\x63\x00" + data[entry + 12 :]
+
+
 def array_only(data: bytes) -> bytes:
     return (
         b"\x93NUMPY\x01\x00v\x00{'descr': '|u1', 'fortran_order': False, 'shape': (1,), }\n" + data
@@ -466,9 +477,10 @@ def array_only(data: bytes) -> bytes:
         lambda data: b"",
         lambda data: b"nonsense" * 100,
         flip_byte,
+        unknown_compression,
         array_only,
     ],
-    ids=["end lost", "half", "20 bytes", "empty", "nonsense", "one byte", "npy"],
+    ids=["end lost", "half", "20 bytes", "empty", "nonsense", "one byte", "compression", "npy"],
 )
 def test_damaged_npz_file(damage: collections.abc.Callable[[bytes], bytes], tmp_path: Path) -> None:
     file = write_npz(tmp_path)

@@ -109,6 +109,12 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-40])
 
 
+def scramble(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[60:120] = b"\xff" * 60  # inside the first compressed array
+    file.write_bytes(content)
+
+
 def edit(**changes: Any) -> Callable[[Path], None]:
     def change(file: Path) -> None:
         record = json.loads(file.read_text()) | changes
@@ -130,6 +136,7 @@ def edit(**changes: Any) -> Callable[[Path], None]:
         pytest.param(edit(config={"epoch": 3}), id="of an unknown setting"),
         pytest.param(lambda file: file.with_suffix(".npz").unlink(), id="without its arrays"),
         pytest.param(lambda file: cut(file.with_suffix(".npz")), id="with damaged arrays"),
+        pytest.param(lambda file: scramble(file.with_suffix(".npz")), id="with scrambled arrays"),
     ],
 )
 def test_an_unreadable_record_is_refused(store: Path, damage: Callable[[Path], None]) -> None:

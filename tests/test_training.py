@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from toys import CLASSES, config, write_data
 
 from dytemp import metrics, schedules
-from dytemp.lab import augment, datasets, evaluation, hardware, pairings, training
+from dytemp.lab import augment, cli, datasets, evaluation, hardware, pairings, training
 from dytemp.lab.scenes import scenes
 from dytemp.lab.training import Outcome, choose_split, train
 
@@ -237,6 +238,15 @@ def test_a_damaged_checkpoint_is_refused(folder: Path, tmp_path: Path, length: i
         train(config(), tmp_path, root=folder)
 
 
+@pytest.mark.parametrize("content", [b"hello world", bytes(300)])
+def test_something_else_than_a_checkpoint_is_refused(
+    content: bytes, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"(?s)checkpoint.pt is not a readable checkpoint.*delete"):
+        train(config(), tmp_path, root=folder)
+
+
 def test_a_checkpoint_of_another_run_is_refused(folder: Path, tmp_path: Path) -> None:
     train(config(), tmp_path, root=folder)
     with pytest.raises(ValueError, match=f"belongs to run {config().key}"):
@@ -283,6 +293,23 @@ def test_missing_data_is_said(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops(folder: Path) -> None:
     with pytest.raises(FloatingPointError, match=r"after \d finished epochs, at learning rate \d"):
         train(config(learning_rate=1e38, warmup_epochs=0), root=folder)
+
+
+def test_the_command_line_says_why_a_run_stopped(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DYTEMP_DATA", str(folder))
+    monkeypatch.setenv("DYTEMP_RESULTS", str(tmp_path / "results"))
+    file = tmp_path / "run.yaml"
+    file.write_text(json.dumps(config(learning_rate=1e38, warmup_epochs=0).to_dict()))
+    assert cli.main(["train", str(file)]) == 1
+    assert "dytemp: embeddings must be finite" in capsys.readouterr().err
+    file.write_bytes(b"\xff\xfe")
+    assert cli.main(["train", str(file)]) == 1
+    assert f"{file} is not valid YAML" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------ split, evaluation

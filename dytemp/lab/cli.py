@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.command(options)
     except ModuleNotFoundError as error:
         return _fail(f"{error}. The commands need the laboratory: pip install 'dytemp[lab]'")
-    except (ValueError, TypeError, FileNotFoundError) as error:
+    except (ValueError, TypeError, FileNotFoundError, FloatingPointError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("interrupted; finished runs are kept, so the same command goes on from there")
@@ -221,7 +221,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no such file: {path}")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold 'name: value' pairs; got {type(content).__name__}")

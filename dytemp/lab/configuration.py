@@ -74,7 +74,8 @@ class Config:
             raise TypeError(f"data must be a string, got {type(self.data).__name__} {self.data!r}")
         for name, least in _INTEGERS.items():
             if getattr(self, name) is not None or name not in _OPTIONAL:
-                checks.integer(name, getattr(self, name), at_least=least)
+                whole = checks.integer(name, getattr(self, name), at_least=least)
+                object.__setattr__(self, name, whole)
         for name, bounds in _NUMBERS.items():
             if getattr(self, name) is not None or name not in _OPTIONAL:
                 value = checks.number(name, getattr(self, name), **bounds)
@@ -89,8 +90,9 @@ class Config:
             checks.choice(name, getattr(self, name), allowed)
         for name in ("evaluate_at", "probes"):
             object.__setattr__(self, name, _listed(name, getattr(self, name)))
-        for epoch in self.evaluate_at:
-            checks.integer("evaluate_at", epoch, at_least=1)
+        epochs = tuple(checks.integer("evaluate_at", k, at_least=1) for k in self.evaluate_at)
+        object.__setattr__(self, "evaluate_at", epochs)
+        for epoch in epochs:
             checks.number("evaluate_at", epoch, at_most=self.epochs)
         for probe in self.probes:
             checks.choice("probes", probe, PROBES)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import operator
 import os
 import zipfile
 import zlib
@@ -211,6 +212,8 @@ def long_tail_indices(
     length = labels.numel() if isinstance(labels, Tensor) else 0
     if checks.integers("labels", labels, length).numel() == 0:
         raise ValueError("labels must be an int64 tensor (N,), N >= 1, got no label")
+    if permutation is not None:
+        permutation = _whole_numbers(permutation)
     classes = int(labels.max()) + 1 if permutation is None else len(permutation)
     profile = long_tail_counts(n_max, classes, ratio)
     counts = _by_class(profile, _order(permutation, classes))
@@ -275,12 +278,19 @@ def _order(permutation: Sequence[int] | None, classes: int) -> list[int]:
     """Return the classes, most frequent first."""
     if permutation is None:
         return list(range(classes))
-    order = [int(k) for k in permutation]
+    order = _whole_numbers(permutation)
     if sorted(order) != list(range(classes)):
         raise ValueError(
             f"permutation must hold each class 0 .. {classes - 1} once, got {permutation!r}"
         )
     return order
+
+
+def _whole_numbers(permutation: Sequence[int]) -> list[int]:
+    try:
+        return [operator.index(k) for k in permutation]
+    except TypeError:
+        raise TypeError(f"permutation must be a list of integers, got {permutation!r}") from None
 
 
 def _by_class(profile: Sequence[int], order: Sequence[int]) -> list[int]:
@@ -352,6 +362,8 @@ _PUBLIC = {
     ),
 }
 _EMBEDDED = ("mnist5k", "scenes")
+# What NumPy and zipfile raise for a damaged archive (RuntimeError: a method that is not known).
+DAMAGE = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -396,6 +408,8 @@ def load(name: str, root: str | os.PathLike[str] | None = None, download: bool =
 
         return scenes()
 
+    if root is not None and not isinstance(root, (str, os.PathLike)):
+        raise TypeError(f"root must be a path, got {type(root).__name__} {root!r}")
     chosen = root or os.environ.get("DYTEMP_DATA")
     if not chosen:
         raise FileNotFoundError(_advice(name, "a folder of yours"))
@@ -535,7 +549,7 @@ def _read_npz(file: Path) -> dict[str, npt.NDArray[Any]]:
         with np.load(file, allow_pickle=False) as arrays:
             missing = [key for key in _KEYS if key not in arrays]
             found = {key: arrays[key] for key in (*_KEYS, "class_names") if key in arrays}
-    except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+    except (*DAMAGE, TypeError) as error:
         raise ValueError(
             f"{file} is damaged or no NumPy archive ({error}). Copy or make it again, with "
             "numpy.savez and without object arrays."

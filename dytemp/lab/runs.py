@@ -12,7 +12,6 @@ import os
 import random
 import shutil
 import subprocess
-import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from filelock import FileLock
 
 import dytemp
 from dytemp import checks
-from dytemp.lab import distributed, hardware, scales, training
+from dytemp.lab import datasets, distributed, hardware, scales, training
 from dytemp.lab.configuration import Config, describe
 
 if TYPE_CHECKING:
@@ -164,7 +163,7 @@ def load(file: Path) -> Run:
             with np.load(file.with_suffix(".npz"), allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in names}
         return Run(**record | {"config": config, "arrays": arrays})
-    except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (*datasets.DAMAGE, TypeError, KeyError) as error:
         raise ValueError(
             f"{file} is not a readable result ({type(error).__name__}: {error}): restore it with "
             "git, or delete it to train the run again"

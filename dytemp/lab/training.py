@@ -8,7 +8,6 @@ same bits as one that was not, and runs that differ in their loss alone see the 
 from __future__ import annotations
 
 import os
-import pickle
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -263,10 +262,11 @@ class _Session:
         advice = "delete the file to start the run again"
         try:
             state = torch.load(file, map_location=self.device, weights_only=True)
-        except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            key = state["key"]
+        except Exception as error:  # the unpickler raises many unrelated types
             raise ValueError(f"{file} is not a readable checkpoint ({error}): {advice}") from error
-        if state["key"] != self.config.key:
-            raise ValueError(f"{file} belongs to run {state['key']}: {advice}")
+        if key != self.config.key:
+            raise ValueError(f"{file} belongs to run {key}: {advice}")
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.history = History(**state["history"])

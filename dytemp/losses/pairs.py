@@ -76,6 +76,7 @@ class PairLoss(nn.Module):
 
     def set_epoch(self, epoch: float) -> None:
         """Set the time, in epochs, for the temperatures of this loss."""
+        checks.number("epoch", epoch, at_least=0)
         for child in self.children():
             if isinstance(child, Temperature):
                 child.set_epoch(epoch)
