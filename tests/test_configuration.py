@@ -188,3 +188,33 @@ def test_temperatures_nest_and_take_the_labels() -> None:
 def test_a_loss_that_cannot_be_built_says_why(spec: dict[str, Any], part: str) -> None:
     with pytest.raises((TypeError, ValueError), match=re.escape(part)):
         build_loss(spec)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ({"name": "NTXent"}, "temperature"),
+        ({"name": "NTXent", "temperature": -1}, "temperature must be finite, above 0"),
+        ({"name": "NTXent", "temperature": True}, "temperature must be a number"),
+        ({"name": "MoCo", "temperature": 0.2, "queue_size": 1}, "queue_size must be at least 2"),
+        (
+            {
+                "name": "NTXent",
+                "temperature": {"name": "Cosine", "tau_min": 2, "tau_max": 1, "period": 4},
+            },
+            "tau_min <= tau_max",
+        ),
+        (
+            {
+                "name": "SogCLR",
+                "temperature": {"name": "SimilarityCosine", "tau_min": 0.1, "tau_max": 0.2},
+            },
+            "must depend on time or sample",
+        ),
+    ],
+)
+def test_a_loss_that_cannot_be_built_is_refused_at_once(loss, message) -> None:
+    state = torch.get_rng_state()
+    with pytest.raises((TypeError, ValueError), match=message):
+        Config(loss=loss)
+    assert torch.equal(state, torch.get_rng_state())

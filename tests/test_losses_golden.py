@@ -482,7 +482,7 @@ def state(name: str, loss: Any, index: Tensor) -> dict[str, Tensor]:
         }
     if isinstance(loss, ISogCLR):
         average, momentum, tau = (
-            buffer[index] for buffer in (loss.log_average, loss.individual.momentum, loss.tau)
+            buffer[index] for buffer in (loss.log_average, loss.temperature.momentum, loss.tau)
         )
         if name.startswith("libauc"):
             return {"u": average.exp(), "grad_tau": momentum, "learnable_tau": tau}

@@ -80,3 +80,11 @@ def wait_for(condition, process: subprocess.Popen) -> None:
 def test_a_missing_run_is_an_error_where_nothing_may_be_trained(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="is not recorded"):
         parallel.get_all(some(1), tmp_path, train=False, jobs=2)
+
+
+def test_a_wrong_number_of_jobs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(parallel.JOBS, "many")
+    with pytest.raises(ValueError, match="DYTEMP_JOBS must be a whole number"):
+        parallel.get_all(some(1), tmp_path)
+    with pytest.raises(ValueError, match="jobs must be at least 1, got 0"):
+        parallel.get_all(some(1), tmp_path, jobs=0)

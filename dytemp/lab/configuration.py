@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from types import ModuleType
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from dytemp import checks, losses, schedules
@@ -99,6 +100,8 @@ class Config:
         checks.number("warmup_epochs", self.warmup_epochs, at_most=self.epochs - 1)
         object.__setattr__(self, "loss", _plain("loss", self.loss))
         _resolve(self.loss, losses, "loss")
+        with torch.random.fork_rng(devices=[]):  # a trial, so that a mistake shows up here
+            build_loss(self.loss, size=2, labels=torch.zeros(2, dtype=torch.int64), dim=2)
         self._refuse_contradictions()
 
     @classmethod

@@ -59,7 +59,7 @@ def get_all(
     """
     scheduler = scheduler or os.environ.get(SCHEDULER) or None
     if jobs is None:
-        jobs = int(os.environ.get(JOBS) or 1)
+        jobs = _jobs_of_the_environment()
     checks.integer("jobs", jobs, at_least=1)
     if train and (jobs > 1 or scheduler):
         folder = runs.results_folder(store)
@@ -71,6 +71,13 @@ def get_all(
         method: [runs.get(config, store, train) for config in group]
         for method, group in configs.items()
     }
+
+
+def _jobs_of_the_environment() -> int:
+    value = os.environ.get(JOBS) or "1"
+    if not value.isdecimal():
+        raise ValueError(f"{JOBS} must be a whole number, at least 1, got {value!r}")
+    return int(value)
 
 
 def _train(missing: Sequence[Config], folder: Path) -> None:

@@ -192,14 +192,13 @@ class ISogCLR(SogCLR):
     ) -> None:
         individual = Individual(size, tau_init, tau_min, tau_max, eta, beta, clip)
         super().__init__(size, individual, gamma, variant)
-        self.individual = individual
         self.rho = checks.number("rho", rho, at_least=0)
         self.epoch: float = 1
 
     @property
     def tau(self) -> Tensor:
         """The temperature of every sample, shape (size,)."""
-        return self.individual.tau
+        return cast(Tensor, self.temperature.tau)
 
     def set_epoch(self, epoch: float) -> None:
         """Set the epoch; 0 restarts the moving averages of the official variant."""
@@ -216,7 +215,7 @@ class ISogCLR(SogCLR):
         return super()._restarts(old)
 
     def _learn(self, index: Tensor, tau_slope: Tensor) -> None:
-        self.individual.descend(index, tau_slope + self.rho)
+        cast(Individual, self.temperature).descend(index, tau_slope + self.rho)
 
 
 def _given(temperature: float | Temperature) -> Temperature:
