@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from asking_processes import CONFIG
 from toys import config, write_data
 
-from dytemp.lab import runs, training
+from dytemp.lab import hardware, runs, training
 from dytemp.lab.configuration import Config
 from dytemp.lab.runs import Run
 
@@ -207,6 +208,16 @@ def test_verify_trains_again(data: Path, tmp_path: Path) -> None:
     one, again = (runs.verify(1, tmp_path, root=data) for _ in range(2))
     assert len(one) == 1
     assert one.equals(again)
+
+
+def test_verify_takes_the_recorded_number_of_threads(data: Path, tmp_path: Path) -> None:
+    with hardware.threads(1):
+        run = runs.get(config(), tmp_path, root=data)
+    with hardware.threads(2):
+        table = runs.verify(store=tmp_path, root=data).set_index("key")
+        assert torch.get_num_threads() == 2
+    assert table.loc[run.key, "same_environment"]
+    assert table.loc[run.key, "verdict"] == "equal"
 
 
 def test_verify_without_the_data_says_so(data: Path, store: Path, tmp_path: Path) -> None:

@@ -199,9 +199,10 @@ def verify(
 ) -> pd.DataFrame:
     """Train recorded runs again and compare.
 
-    The same code on the same machine with the same number of threads gives the same bits. Other
-    rounding is amplified by training until it acts like another seed, so that elsewhere only mean
-    accuracies are compared, and they may differ by 5 points.
+    The same code on the same machine with the same number of threads, which is set to the
+    recorded one, gives the same bits. Other rounding is amplified by training until it acts like
+    another seed, so that elsewhere only mean accuracies are compared, and they may differ by 5
+    points.
 
     Parameters
     ----------
@@ -241,7 +242,9 @@ def verify(
 def _compare(run: Run, root: str | os.PathLike[str] | None) -> dict[str, Any]:
     row = {"key": run.key, "loss": describe(run.config.loss), "seed": run.config.seed}
     try:
-        outcome = training.train(run.config, root=root)
+        with hardware.threads(run.environment["threads"]):
+            outcome = training.train(run.config, root=root)
+            environment = _environment(outcome)
     except FileNotFoundError:
         return row | {"verdict": "no data", "agrees": True}
     again = outcome.history
@@ -255,7 +258,7 @@ def _compare(run: Run, root: str | os.PathLike[str] | None) -> dict[str, Any]:
     )
     close = difference <= ACCURACY_TOLERANCE
     return row | {
-        "same_environment": run.environment == _environment(outcome),
+        "same_environment": run.environment == environment,
         "difference": difference,
         "verdict": "equal" if equal else "within tolerance" if close else "differs",
         "agrees": equal or close,
