@@ -492,6 +492,26 @@ def test_verdict_refuses(arguments, message):
         papers.verdict(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "word"),
+    [
+        (["reproduced"], "reproduced"),
+        (["reproduced", "reproduced"], "reproduced"),
+        (["reproduced", "inconclusive"], "inconclusive"),
+        (["inconclusive", "contradicted", "reproduced"], "contradicted"),
+    ],
+)
+def test_a_claim_on_several_effects_needs_all_of_them(verdicts, word):
+    assert papers.verdict_of_all(verdicts) == word
+    assert papers.verdict_of_all(reversed(verdicts)) == word
+
+
+@pytest.mark.parametrize("verdicts", [[], ["exact"], ["reproduced", "maybe"], "reproduced"])
+def test_verdict_of_all_refuses(verdicts):
+    with pytest.raises(ValueError, match="verdicts are .*; allowed: at least one of"):
+        papers.verdict_of_all(verdicts)
+
+
 # What does not exist or is damaged
 
 

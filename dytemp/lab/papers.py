@@ -340,6 +340,32 @@ def verdict(low: float, high: float, direction: str, margin: float = 0.0) -> str
     return "reproduced" if confirmed else "contradicted" if denied else "inconclusive"
 
 
+def verdict_of_all(verdicts: Iterable[str]) -> str:
+    """Word for a claim that several effects must bear out, such as one on every metric.
+
+    Parameters
+    ----------
+    verdicts
+        The words of `verdict` for each effect, at least one.
+
+    Returns
+    -------
+    str
+        ``"reproduced"`` if all are, ``"contradicted"`` if at least one is, else
+        ``"inconclusive"``.
+
+    Raises
+    ------
+    ValueError
+        No verdict, or another word.
+    """
+    found = list(verdicts)
+    words = ("contradicted", "inconclusive", "reproduced")
+    if not found or not set(found) <= set(words):
+        raise ValueError(f"verdicts are {found}; allowed: at least one of {_list(words)}")
+    return min(found, key=words.index)
+
+
 def _list(names: Iterable[str]) -> str:
     return ", ".join(names)
 

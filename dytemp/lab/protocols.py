@@ -105,7 +105,9 @@ CAPTION_EPOCHS = {"quick": 12, "small": 60, "paper": 200}
 CLASSES = {"mnist5k": 10, "cifar10": 10, "cifar100": 100}
 
 
-def configs(study: str, scale: str, seeds: int, **changes: Any) -> dict[str, list[Config]]:
+def configs(
+    study: str, scale: str, seeds: int, first_seed: int = 0, **changes: Any
+) -> dict[str, list[Config]]:
     """Return the runs of a study: for each method one configuration a seed.
 
     Parameters
@@ -116,7 +118,9 @@ def configs(study: str, scale: str, seeds: int, **changes: Any) -> dict[str, lis
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     seeds : int
-        Number of seeds, from 0 on.
+        Number of seeds.
+    first_seed : int
+        The first of them; the recorded runs begin with 0.
     **changes
         Settings of `Config` that replace those of the study: ``epochs=100, permutation=2``.
         Schedules and the epochs of complete evaluations follow the number of epochs.
@@ -133,7 +137,7 @@ def configs(study: str, scale: str, seeds: int, **changes: Any) -> dict[str, lis
     if study == "ts":
         base = {"evaluate_at": (phase(base["epochs"]),)} | base
     return {
-        method: [Config(**base, loss=loss, seed=seed) for seed in range(seeds)]
+        method: [Config(**base, loss=loss, seed=first_seed + k) for k in range(seeds)]
         for method, loss in _STUDIES[study](base["epochs"]).items()
     }
 
