@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import __main__ as command_line
-from benchmarks import metrics, step, timing, training
+from benchmarks import metrics, schedule, step, timing, training
 from bs4 import BeautifulSoup
 
 from dytemp.lab import benchmarks_page
@@ -113,3 +113,12 @@ def test_report_shows_recorded_benchmarks(tmp_path: Path) -> None:
     relative = [row.select("td")[4].text for row in soup.select("table")[1].select("tr")[1:]]
     assert relative[0] == "1"
     assert len(relative) == 3
+
+
+def test_schedule_is_compared_in_the_training_loop() -> None:
+    measurements, aims = schedule.measure(batch=8, steps=2, repetitions=3)
+    names = [row["name"] for row in measurements]
+    assert names == [schedule.CONSTANT, schedule.COSINE, "cosine over constant"]
+    excess = measurements[-1]
+    assert excess["min"] <= excess["median"] <= excess["max"]
+    assert aims[0]["measured"] > 0

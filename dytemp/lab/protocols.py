@@ -135,7 +135,8 @@ def configs(
     checks.integer("seeds", seeds, at_least=1)
     base = _settings(study, protocol) | changes
     if study == "ts":
-        base = {"evaluate_at": (phase(base["epochs"]),)} | base
+        probes = ("few_shot", "long_tail")
+        base = {"evaluate_at": (phase(base["epochs"]),), "probes": probes} | base
     return {
         method: [Config(**base, loss=loss, seed=first_seed + k) for k in range(seeds)]
         for method, loss in _STUDIES[study](base["epochs"]).items()

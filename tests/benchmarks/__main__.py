@@ -21,7 +21,14 @@ import torch
 from benchmarks import timing
 from dytemp.lab import paths
 
-NAMES = ("losses", "metrics", "augmentation", "step", "training")  # training is the longest
+NAMES = (
+    "losses",
+    "metrics",
+    "augmentation",
+    "step",
+    "schedule",
+    "training",
+)  # training is the longest
 
 
 def main() -> None:
