@@ -35,6 +35,7 @@ from dytemp.losses.sogclr import robust_objective
 from dytemp.schedules import (
     Alignment,
     Constant,
+    Cosine,
     Linear,
     OfSimilarity,
     OfTime,
@@ -217,6 +218,60 @@ def test_written_gradients_equal_autograd(
         same(measured, expected, rtol=1e-9, atol=1e-14)
     for measured, parameter in zip(written, loss.parameters(), strict=True):
         same(measured, parameter.grad, rtol=1e-9, atol=1e-14)
+
+
+def one_temperature() -> list[tuple[str, str]]:
+    """Return the cases with a single number for all pairs."""
+    kinds = {name: registry.kind(registry.temperature(name)) for name in registry.TEMPERATURES}
+    return [case for case in cases("NTXent", "DCL, joint") if kinds[case[1]] in ("time", "learned")]
+
+
+@pytest.mark.parametrize(("name", "temperature"), one_temperature())
+@pytest.mark.parametrize("tile", [3, 4, 5, 512])
+@pytest.mark.parametrize("kept", [0, 1 << 24])
+def test_one_triangle_equals_all_rows(
+    name: str, temperature: str, tile: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiles that do not divide the rows, that a diagonal crosses at an angle, kept or not."""
+    z1, z2, index = batch(7)
+    loss = build(name, temperature)
+    by_rows = evaluate(loss, z1, z2, index)
+    slopes = [parameter.grad.clone() for parameter in loss.parameters()]
+    tau = loss.temperature_now
+    loss.zero_grad()
+    monkeypatch.setattr(pairs, "BLOCK", 1)
+    monkeypatch.setattr(pairs, "TILE", tile)
+    monkeypatch.setattr(pairs, "KEPT", kept)
+    same(evaluate(loss, z1, z2, index), by_rows, rtol=1e-11, atol=1e-14)
+    for parameter, slope in zip(loss.parameters(), slopes, strict=True):
+        same(parameter.grad, slope, rtol=1e-11, atol=1e-14)
+    assert loss.temperature_now == pytest.approx(tau)
+
+
+@pytest.mark.parametrize("tau", [0.03, 0.0251, 0.0249, 0.005])
+@pytest.mark.parametrize("make", [NTXent, DCL])
+def test_small_temperatures_lose_nothing_in_float32(make: type, tau: float) -> None:
+    """512 rows are one block, 1024 are not; among these are opposite and equal vectors."""
+    z1, z2, _ = batch(512, 16)
+    z1[1], z2[1] = -z1[0], -z1[0]
+    z1[3] = z2[3] = z1[2]
+    exact = evaluate(make(tau), z1, z2, None)
+    single = evaluate(make(tau), z1.float(), z2.float(), None)
+    assert all(torch.isfinite(each).all() for each in single)
+    same(single[0].double(), exact[0], rtol=2e-6, atol=1e-6)
+    for found, wanted in zip(single[1:], exact[1:], strict=True):
+        # The rounding of a similarity is amplified by 1 / tau.
+        same(found.double(), wanted, rtol=0, atol=3e-7 / tau * float(wanted.abs().max()))
+
+
+def test_which_batches_are_computed_from_one_triangle() -> None:
+    constant, cosine = Constant(0.2), Cosine(0.02, 1.0, period=10)
+    assert pairs.one_temperature(constant, 512) is None  # a matrix of a single block
+    assert pairs.one_temperature(constant, 1024) == 0.2
+    assert pairs.one_temperature(cosine, 1024) == 1.0
+    cosine.set_epoch(5)
+    assert pairs.one_temperature(cosine, 1024) is None  # exp(-2 / 0.02) vanishes in float32
+    assert pairs.one_temperature(SimilarityCosine(0.1, 0.2), 1024) is None
 
 
 def is_derivative(case: tuple[str, str]) -> bool:

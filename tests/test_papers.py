@@ -508,7 +508,7 @@ def test_a_claim_on_several_effects_needs_all_of_them(verdicts, word):
 
 @pytest.mark.parametrize("verdicts", [[], ["exact"], ["reproduced", "maybe"], "reproduced"])
 def test_verdict_of_all_refuses(verdicts):
-    with pytest.raises(ValueError, match="verdicts are .*; allowed: at least one of"):
+    with pytest.raises(ValueError, match="allowed: at least one of"):
         papers.verdict_of_all(verdicts)
 
 

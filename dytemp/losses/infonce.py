@@ -2,7 +2,7 @@
 
 The plain functions at the top are the textbook formulas on a similarity matrix, for reading and
 for experiments of your own (autograd differentiates them, through tau too). The modules compute
-the same values with the gradients written down, a block of rows at a time.
+the same values with the gradients written down, a block of rows or a tile at a time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dytemp import checks
-from dytemp.losses.pairs import PairLoss, blockwise
+from dytemp.losses.pairs import PairLoss, blockwise, learned, one_temperature, symmetric
 from dytemp.schedules import Alignment, Temperature, as_temperature
 
 # ------------------------------------------------------------------- formulas on a whole matrix
@@ -99,7 +99,16 @@ def softmax_(logits: Tensor, reference: Tensor | float = 0.0) -> Tensor:
 
 
 class _TwoViewLoss(PairLoss):
-    """A loss of the (2B, 2B) similarities of two views, mean over the 2B anchors."""
+    """A loss of the (2B, 2B) similarities of two views, mean over the 2B anchors.
+
+    Attributes
+    ----------
+    diagonals : tuple of int
+        Which candidates do not count, as diagonals of the matrix, in batches: 0 are the anchors
+        themselves, -1 and 1 their positives. Empty for a loss that `symmetric` cannot compute.
+    """
+
+    diagonals: tuple[int, ...] = ()
 
     def __init__(self, temperature: float | Tensor | Temperature, *kinds: str) -> None:
         super().__init__()
@@ -108,6 +117,10 @@ class _TwoViewLoss(PairLoss):
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""
         z = torch.cat([z1, z2])
+        if self.diagonals and (tau := one_temperature(self.temperature, len(z))):
+            self.tau_now = z.new_tensor(tau)
+            offsets = [batches * len(z1) for batches in self.diagonals]
+            return symmetric(z, tau, offsets, learned(self.temperature)) / len(z)
         others = partners(len(z), z.device)
         owners = None if index is None else torch.cat([index, index])
         self.temperature.observe((z1 * z2).detach().sum(dim=1))
@@ -146,6 +159,8 @@ class NTXent(_TwoViewLoss):
         A number, a learned tensor without dimensions, or any schedule.
     """
 
+    diagonals = (0,)
+
     def __init__(self, temperature: float | Tensor | Temperature) -> None:
         super().__init__(temperature, "time", "similarity", "sample", "batch")
 
@@ -173,6 +188,7 @@ class DCL(_TwoViewLoss):
     def __init__(self, temperature: float | Tensor | Temperature, variant: str = "joint") -> None:
         super().__init__(temperature, "time", "similarity", "sample", "batch")
         self.variant = cast(str, checks.choice("variant", variant, ("joint", "split")))
+        self.diagonals = (-1, 0, 1) if variant == "joint" else ()
 
     def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:
         """Slope: softmax over the negatives, and minus one at the positive."""

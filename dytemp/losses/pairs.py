@@ -3,12 +3,13 @@
 A loss of views z1, z2 (B, D) is a function of cosine similarities alone. `PairLoss` checks and
 normalises the embeddings and, on several processes, gathers them; `blockwise` computes the
 similarity matrix a few rows at a time together with the gradient, so that memory grows with the
-batch and not with its square.
+batch and not with its square. `symmetric` does the same from one triangle, where all pairs have one
+temperature.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -17,10 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dytemp import checks
-from dytemp.schedules import Constant, Temperature
+from dytemp.schedules import Constant, OfTime, Temperature
 
 # A block holds at most this many similarities (2 MiB in float32: it stays in the cache).
 BLOCK = 1 << 19
+# Rows and columns of a tile of a symmetric matrix, and how many entries of the matrix are kept
+# between its two passes; those of larger ones are computed twice.
+TILE, KEPT = 512, 1 << 24
 
 Block: TypeAlias = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 """(similarities of some rows, number of the first row) -> (sum of their losses, gradient)."""
@@ -177,6 +181,12 @@ class _Blockwise(torch.autograd.Function):
         return *(None if g is None else scale * g for g in gradients), None
 
 
+def learned(temperature: Temperature) -> Tensor | None:
+    """Return the tensor of a learned temperature that asks for a gradient."""
+    tau = temperature.tau if isinstance(temperature, Constant) else None
+    return tau if isinstance(tau, Tensor) and tau.requires_grad else None
+
+
 def blockwise(rows: Tensor, columns: Tensor, temperature: Temperature, block: Block) -> Tensor:
     """Return the sum over the rows of a loss of their similarities to the columns.
 
@@ -190,7 +200,96 @@ def blockwise(rows: Tensor, columns: Tensor, temperature: Temperature, block: Bl
         Takes similarities (m, N) of the rows from number `start` on; returns the sum of their
         losses and its gradient with respect to the similarities.
     """
-    tau = temperature.tau if isinstance(temperature, Constant) else None
-    learned = tau if isinstance(tau, Tensor) and tau.requires_grad else None
-    total: Tensor = _Blockwise.apply(rows, columns, learned, block)
+    total: Tensor = _Blockwise.apply(rows, columns, learned(temperature), block)
     return total
+
+
+class _Symmetric(torch.autograd.Function):
+    """What `symmetric` returns; the gradient is computed on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor, tau: float, offsets: Sequence[int], learned_tau: Tensor | None
+    ) -> Tensor:
+        scaled = z / tau
+        starts = range(0, len(z), TILE)
+        places = [(top, left) for top in starts for left in starts if top <= left]
+        kept: dict[tuple[int, int], Tensor] = {}
+
+        def tile(top: int, left: int) -> Tensor:
+            exponentials = scaled[top : top + TILE] @ z[left : left + TILE].T
+            exponentials.sub_(1 / tau).exp_()
+            for offset in (top - left + offset for offset in offsets):
+                if -len(exponentials) < offset < exponentials.shape[1]:
+                    exponentials.diagonal(offset).zero_()
+            return exponentials
+
+        totals = z.new_zeros(len(z))
+        for top, left in places:
+            part = tile(top, left)
+            totals[top : top + TILE] += part.sum(dim=1)
+            if top < left:
+                totals[left : left + TILE] += part.sum(dim=0)
+            if len(z) ** 2 <= KEPT:
+                kept[top, left] = part
+
+        positives = z.roll(len(z) // 2, dims=0)
+        total = totals.log().sum() + (1 - (z * positives).sum(dim=1)).sum() / tau
+        weights, gradient = 1 / totals, positives.mul_(-2)
+        for top, left in places:
+            rows, columns = slice(top, top + TILE), slice(left, left + TILE)
+            part = kept.pop((top, left)) if kept else tile(top, left)
+            part *= weights[rows, None] + weights[columns]
+            gradient[rows].addmm_(part, z[columns])
+            if top < left:
+                gradient[columns].addmm_(part.T, z[rows])
+        gradient /= tau
+        # z . gradient counts the slope of each similarity twice; see `_Blockwise` for the rest.
+        d_tau = None if learned_tau is None else (z * gradient).sum().to(learned_tau) / (-2 * tau)
+        ctx.save_for_backward(gradient, d_tau)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, d_tau = ctx.saved_tensors
+        return scale * gradient, None, None, None if d_tau is None else scale * d_tau
+
+
+def symmetric(
+    z: Tensor, tau: float, offsets: Sequence[int], learned_tau: Tensor | None = None
+) -> Tensor:
+    r"""Return a sum of softmax losses between the vectors of one set, at one temperature.
+
+    .. math:: \sum_i \left( \log T_i + \frac{1 - s_{ip(i)}}{\tau} \right), \qquad
+        T_i = \sum_j e_{ij}, \qquad e_{ij} = \exp \frac{s_{ij} - 1}{\tau}
+
+    The matrix e is symmetric, so that one triangle of it is enough: an exponential counts in the
+    total of its row and in that of its column. As s_ij stands in the losses of i and of j, its
+    slope is e_ij (1 / T_i + 1 / T_j) / tau, symmetric again, and serves the gradients of both.
+
+    Parameters
+    ----------
+    z : Tensor
+        Unit vectors of shape (2B, D); the positive p(i) of row i is B rows away.
+    tau : float
+        The temperature, from `one_temperature`.
+    offsets : sequence of int
+        Diagonals of the matrix that do not count in T; with one comes its mirror image.
+    learned_tau : Tensor, optional
+        The same temperature, if it is to have a gradient.
+    """
+    total: Tensor = _Symmetric.apply(z, tau, offsets, learned_tau)
+    return total
+
+
+def one_temperature(temperature: Temperature, length: int) -> float | None:
+    """Return the temperature of a matrix of `length` rows if `symmetric` should compute it.
+
+    It needs one number for all pairs, and large enough: exp(-2 / tau), the smallest exponential,
+    must not vanish in float32. A matrix of a single block gains nothing.
+    """
+    if length**2 <= BLOCK or not isinstance(temperature, OfTime):
+        return None
+    tau = temperature.at(temperature.epoch)
+    return tau if 2 / tau < 80 else None
