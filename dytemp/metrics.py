@@ -198,6 +198,83 @@ def coverage(z: Tensor, bins: Tensor | int, seed: int = 0) -> Tensor:
     return closest.bincount(minlength=len(directions)).sort(descending=True).values
 
 
+def similarity_histogram(z: Tensor, bins: int = 101) -> Tensor:
+    """Count the pairs of different samples by their cosine similarity.
+
+    The histogram of Fig. 2b of TS, on which all negatives of a training set would lie.
+
+    Parameters
+    ----------
+    z : Tensor
+        Embeddings, shape (N, D), N >= 2.
+    bins : int
+        Number of bins, at least 2; their centres are evenly spaced from -1 to 1 (Fig. 2: 101).
+
+    Returns
+    -------
+    Tensor
+        Ordered pairs per bin, int64 (bins,): N (N - 1) in all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `z` is not a finite floating tensor of at least two rows without zeros, or `bins` is
+        not an allowed number.
+    """
+    points = _unit(checks.vectors("z", z))
+    if len(points) < 2:
+        raise ValueError(f"z must have at least 2 rows, got {len(points)}")
+    last = checks.integer("bins", bins, at_least=2) - 1
+    counts, start = torch.zeros(bins, dtype=torch.int64, device=z.device), 0
+    for block in _blocks(points):
+        places = ((block @ points.T).add_(1).mul_(last / 2).round_()).clamp_(0, last).long()
+        counts += places.flatten().bincount(minlength=bins)
+        itself = places.diagonal(start)
+        counts -= itself.bincount(minlength=bins)
+        start += len(block)
+    return counts
+
+
+def cumulative_influence(similarity: Tensor, count: Tensor, tau: float) -> Tensor:
+    r"""Return how much the negatives at each similarity add to the loss.
+
+    Fig. 2c of TS: a histogram of the negatives, tilted by the temperature,
+
+    .. math:: C_\tau(s) \propto h(s) \, e^{s / \tau},
+
+    scaled to a maximum of 1.
+
+    Parameters
+    ----------
+    similarity : Tensor
+        Similarities, the centres of bins, shape (K,).
+    count : Tensor
+        Number or density of the negatives at these, shape (K,), none negative, some above 0.
+    tau : float
+        Temperature, above 0.
+
+    Returns
+    -------
+    Tensor
+        Shape (K,), float64.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, no count is above 0 or one is below, or `tau` is not above 0.
+    """
+    tau = checks.number("tau", tau, above=0)
+    if similarity.shape != count.shape:
+        raise ValueError(
+            f"similarity and count must have one shape, got {tuple(similarity.shape)} and "
+            f"{tuple(count.shape)}"
+        )
+    if not (bool((count >= 0).all()) and bool((count > 0).any())):
+        raise ValueError("count must be 0 or above, and above 0 somewhere")
+    logarithm = similarity.double() / tau + count.double().log()
+    return (logarithm - logarithm.max()).exp()
+
+
 # Neighbours
 
 

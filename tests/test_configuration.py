@@ -76,6 +76,7 @@ def test_a_configuration_keeps_no_hold_on_what_it_was_made_from() -> None:
     ("settings", "part"),
     [
         ({"epoch": 5}, "setting must be one of 'data'"),
+        ({"geometry": 1}, "geometry must be True or False, got 1"),
         ({"data": 5}, "data"),
         ({"pairs": "triplets"}, "pairs must be one of 'views', 'captions', got 'triplets'"),
         ({"n_max": 0}, "n_max must be at least 1, got 0"),

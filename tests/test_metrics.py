@@ -149,6 +149,31 @@ def test_coverage_draws_directions_by_number():
     assert metrics.coverage(torch.ones(300, 3), 50).tolist() == [300] + [0] * 49
 
 
+def test_similarity_histogram_counts_pairs_of_different_samples(monkeypatch):
+    z = randn(90, 3)
+    similarity = (unit(z) @ unit(z).T).numpy()[~np.eye(90, dtype=bool)]
+    edges = np.linspace(-1.01, 1.01, 102)
+    expected = np.histogram(similarity, edges)[0]
+    assert metrics.similarity_histogram(z).tolist() == expected.tolist()
+    assert expected.sum() == 90 * 89
+    monkeypatch.setattr(metrics, "ROWS", 40)
+    assert metrics.similarity_histogram(z).tolist() == expected.tolist()
+    assert metrics.similarity_histogram(torch.eye(2), bins=3).tolist() == [0, 2, 0]
+    assert metrics.similarity_histogram(torch.ones(4, 2), bins=2).tolist() == [0, 12]
+
+
+def test_cumulative_influence_of_a_gaussian_is_a_gaussian_further_right():
+    """TS, Fig. 2: N(m, v) tilted by exp(s / tau) is N(m + v / tau, v)."""
+    s = torch.linspace(-1, 1, 2001, dtype=torch.float64)
+    gaussian = torch.exp(-((s - 0.01) ** 2) / (2 * 0.09))
+    tilted = metrics.cumulative_influence(s, gaussian, tau=0.3)
+    expected = torch.exp(-((s - 0.31) ** 2) / (2 * 0.09))
+    torch.testing.assert_close(tilted, expected)
+    counts = torch.tensor([1, 0, 3])
+    tiny = metrics.cumulative_influence(torch.tensor([-1.0, 0.0, 1.0]), counts, tau=1e-3)
+    assert tiny.tolist() == [0, 0, 1]  # nothing overflows
+
+
 @pytest.mark.parametrize("k", [1, 2, 10, 150])
 def test_knn_equals_scikit_learn(k):
     bank, bank_labels = clusters(150)
@@ -607,6 +632,13 @@ REFUSED = [
     (lambda: metrics.group_accuracy(PREDICTIONS, LABELS, GROUPS - 1), ValueError, "groups", "0, 1"),
     (lambda: metrics.group_accuracy(PREDICTIONS, LABELS, GROUPS[:0]), ValueError, "groups", "0, 1"),
     (lambda: metrics.group_accuracy(PREDICTIONS, LABELS, [0] * 5), TypeError, "groups", "int64"),
+    # histograms
+    (lambda: metrics.similarity_histogram(Z[:1]), ValueError, "z", "at least 2 rows"),
+    (lambda: metrics.similarity_histogram(Z, bins=1), ValueError, "bins", "at least 2"),
+    (lambda: metrics.cumulative_influence(Z[0], Z, 1), ValueError, "similarity and", "one shape"),
+    (lambda: metrics.cumulative_influence(Z, 0 * Z, 1), ValueError, "count", "above 0 somewhere"),
+    (lambda: metrics.cumulative_influence(Z, -Z.abs(), 1), ValueError, "count", "0 or above"),
+    (lambda: metrics.cumulative_influence(Z, Z.abs(), 0), ValueError, "tau", "above 0"),
     # similarity matrices
     (lambda: metrics.recall_at_k(SIMILARITY[:4], 1), ValueError, "similarity", "square"),
     (lambda: metrics.recall_at_k(SIMILARITY[0], 1), ValueError, "similarity", "matrix"),

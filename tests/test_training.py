@@ -38,12 +38,32 @@ def outcome(folder: Path) -> Outcome:
             evaluate_every=2,
             evaluate_at=[3],
             probes=["few_shot", "long_tail"],
+            geometry=True,
         ),
         root=folder,
     )
 
 
 # ---------------------------------------------------------------------------------- what is learnt
+
+
+def test_geometry_is_of_all_training_images(outcome: Outcome) -> None:
+    images = sum(outcome.counts)
+    for found in outcome.history.evaluations:
+        coverage = found["geometry"]["coverage"]
+        assert (len(coverage), sum(coverage)) == (50, images)
+        assert coverage == sorted(coverage, reverse=True)
+        assert sum(found["geometry"]["similarities"]) == images * (images - 1)
+
+
+def test_geometry_changes_nothing_else(folder: Path) -> None:
+    without, found = (
+        train(config(epochs=2, geometry=wanted), root=folder).history for wanted in (False, True)
+    )
+    assert "geometry" not in without.evaluations[-1]
+    del found.evaluations[-1]["geometry"]
+    assert found.curves == without.curves
+    assert found.evaluations == without.evaluations
 
 
 def test_it_learns(outcome: Outcome) -> None:

@@ -69,6 +69,7 @@ class Config:
     evaluate_every: int = 0  # epochs between two points of the curves; 0: none
     evaluate_at: tuple[int, ...] = ()  # epochs of further complete evaluations
     probes: tuple[str, ...] = ()  # linear SVMs, on "few_shot" or "long_tail" training images
+    geometry: bool = False  # at each evaluation also where the training images lie on the sphere
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, str):
@@ -89,6 +90,8 @@ class Config:
             ("precision", PRECISIONS),
         ):
             checks.choice(name, getattr(self, name), allowed)
+        if not isinstance(self.geometry, bool):
+            raise TypeError(f"geometry must be True or False, got {self.geometry!r}")
         for name in ("evaluate_at", "probes"):
             object.__setattr__(self, name, _listed(name, getattr(self, name)))
         epochs = tuple(checks.integer("evaluate_at", k, at_least=1) for k in self.evaluate_at)

@@ -8,7 +8,7 @@ of images and captions are retrieved by their embeddings, as in iSogCLR.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from dytemp.lab.pairings import ImageAndText, Pairing
 GROUPS = ("head", "mid", "tail")
 ROWS = 1000  # images in a forward pass
 PAIRS = 2000  # test images that alignment is measured on
+BINS, BINS_IN_GROUP = 500, 10  # of the coverage, as drawn in Fig. 1 of TS
 Embed = Callable[[Tensor], Tensor]
 
 
@@ -44,15 +45,21 @@ class Evaluation:
         ``zero_shot``: test images by the names of their concepts.
     per_class : dict
         The accuracies of all classes, for each kind of prediction.
+    geometry : dict
+        Empty, or of the projections of the training images: ``coverage``, numbers of images in
+        groups of ten of 500 random bins, the fullest first (`dytemp.metrics.coverage`), and
+        ``similarities`` of different images (`dytemp.metrics.similarity_histogram`).
     """
 
     epoch: int
     metrics: dict[str, float]
     per_class: dict[str, list[float]]
+    geometry: dict[str, list[int]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the measurements, ready for JSON."""
-        return asdict(self)
+        """Return the measurements, ready for JSON; the geometry only if there is any."""
+        found = asdict(self)
+        return found if found["geometry"] else {k: v for k, v in found.items() if k != "geometry"}
 
 
 def evaluate(
@@ -63,6 +70,7 @@ def evaluate(
     probes: tuple[str, ...],
     augmentation: Augmentation | None,
     autocast: Callable[[], Any],
+    with_geometry: bool = False,
 ) -> Evaluation:
     """Evaluate the encoders of a run; they come back in the mode of training.
 
@@ -80,6 +88,8 @@ def evaluate(
         Of the views for the alignment; None leaves it out.
     autocast : callable
         Returns the context in which the encoders run.
+    with_geometry : bool
+        Whether to look at the projections of the training images.
     """
     device, image = model.image.mean.device, model.image
 
@@ -118,8 +128,20 @@ def evaluate(
         values["alignment"] = metrics.alignment(*(embed(image.features, view) for view in views))
     if isinstance(model, ImageAndText) and isinstance(dataset, Captioned):
         values |= _retrieval(embed, model, dataset)
+    geometry = {}
+    if with_geometry:
+        geometry = _geometry(embed(lambda x: image(x / 255), dataset.train_images[split.train]))
     model.train()
-    return Evaluation(epoch, values, per_class)
+    return Evaluation(epoch, values, per_class, geometry)
+
+
+def _geometry(projections: Tensor) -> dict[str, list[int]]:
+    """Return how the projections cover the sphere and how similar they are to each other."""
+    groups = metrics.coverage(projections, BINS).view(-1, BINS_IN_GROUP).sum(dim=1)
+    return {
+        "coverage": groups.tolist(),
+        "similarities": metrics.similarity_histogram(projections).tolist(),
+    }
 
 
 def _accuracies(

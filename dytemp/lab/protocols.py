@@ -113,8 +113,8 @@ def configs(
     Parameters
     ----------
     study : str
-        "ts", "isogclr", "isogclr_balanced" (as many images, all classes of one size),
-        "isogclr_captions" or "dystress".
+        "ts", "ts_geometry" (where its images lie on the sphere), "isogclr", "isogclr_balanced"
+        (as many images, all classes of one size), "isogclr_captions" or "dystress".
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     seeds : int
@@ -144,6 +144,8 @@ def configs(
 
 
 def _settings(study: str, protocol: str) -> Spec:
+    if study == "ts_geometry":
+        return _settings("ts", protocol) | {"geometry": True, "evaluate_every": 4, "probes": ()}
     if study == "isogclr_captions":
         return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
     if study == "isogclr_balanced":
@@ -175,6 +177,11 @@ def _fixed(*temperatures: float) -> dict[str, Spec]:
 def _ts(epochs: int) -> dict[str, Spec]:
     cosine = {"name": "NTXent", "temperature": ts_cosine(epochs)}
     return _fixed(0.07, 0.1, 0.2, 0.3, 0.5, 1.0) | {"TS": cosine}
+
+
+def _ts_geometry(epochs: int) -> dict[str, Spec]:
+    cosine = {"name": "NTXent", "temperature": ts_cosine(epochs)}
+    return _fixed(0.1, 0.5, 1.0) | {"TS": cosine}
 
 
 def _isogclr(epochs: int) -> dict[str, Spec]:
@@ -217,10 +224,14 @@ def _dystress(epochs: int) -> dict[str, Spec]:
     }
 
 
-_RECORDED = {"ts": "small"}  # whose results a chapter shows at scale "recorded"; others: "quick"
+_RECORDED = {
+    "ts": "small",
+    "ts_geometry": "small",
+}  # whose results a chapter shows at scale "recorded"; others: "quick"
 
 _STUDIES = {
     "ts": _ts,
+    "ts_geometry": _ts_geometry,
     "isogclr": _isogclr,
     "isogclr_balanced": _isogclr_balanced,
     "isogclr_captions": _isogclr_captions,

@@ -239,6 +239,7 @@ class _Session:
                     self.config.probes if complete else (),
                     self.augmentation if complete else None,
                     self._autocast,
+                    self.config.geometry,
                 ).to_dict()
             self.history.evaluations.append(distributed.from_first(found))
         self.history.seconds["evaluation"] += time.perf_counter() - start
