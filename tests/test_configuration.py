@@ -52,6 +52,7 @@ def test_every_setting_changes_the_key() -> None:
         "evaluate_every": 2,
         "evaluate_at": [3],
         "probes": ["few_shot"],
+        "geometry": True,
     }
     assert set(changed) == {setting.name for setting in dataclasses.fields(Config)}
     keys = {Config().key, *(Config.from_dict({name: value}).key for name, value in changed.items())}
