@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dytemp.lab.statistics import Estimate, bootstrap_mean, paired_difference
+from dytemp.lab.statistics import (
+    Estimate,
+    bootstrap_mean,
+    deviation,
+    paired_difference,
+    pairs_needed,
+    power,
+)
 
 numbers = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12)
 
@@ -81,3 +88,51 @@ def test_refusals(arguments: dict[str, Any], part: str) -> None:
 def test_pairs_must_pair_up() -> None:
     with pytest.raises(ValueError, match="2 and 3"):
         paired_difference([1.0, 2.0], [1.0, 2.0, 3.0])
+
+
+def test_deviation_of_five_values_is_hardly_known() -> None:
+    """Chi-square with 4 degrees of freedom: quantiles 0.4844 and 11.1433 (any table)."""
+    found = deviation([1, 2, 3, 4, 5])
+    assert found.mean == pytest.approx(2.5**0.5)
+    assert found.low / found.mean == pytest.approx((4 / 11.1433) ** 0.5, rel=1e-4)
+    assert found.high / found.mean == pytest.approx((4 / 0.4844) ** 0.5, rel=1e-3)
+    assert found.count == 5
+
+
+def test_the_interval_of_a_deviation_covers_as_it_says() -> None:
+    draws = np.random.default_rng(0).normal(0, 2, (2000, 4))
+    covered = [each.low <= 2 <= each.high for each in map(deviation, draws.tolist())]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize(("size", "pairs"), [(0.2, 199), (0.5, 34), (0.8, 15), (2.0, 5)])
+def test_pairs_needed_as_in_the_tables(size: float, pairs: int) -> None:
+    """The usual effect sizes at 80 % power and the 5 % level, paired, two-sided."""
+    assert pairs_needed(size, 1) == pairs_needed(-3 * size, 3) == pairs
+    assert power(size, 1, pairs - 1) < 0.8 <= power(size, 1, pairs)
+
+
+def test_power_is_what_a_simulation_finds() -> None:
+    draws = np.random.default_rng(0).normal(1, 1.5, (20_000, 6))
+    t = draws.mean(axis=1) / (draws.std(axis=1, ddof=1) / 6**0.5)
+    assert power(1, 1.5, 6) == pytest.approx((abs(t) > 2.5706).mean(), abs=0.01)
+    assert power(0, 1.5, 6) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: deviation([1]), "values must be at least 2 numbers"),
+        (lambda: deviation([1, float("nan")]), "values must be finite"),
+        (lambda: deviation([1, 2], level=1), "level must be above 0"),
+        (lambda: power(1, 0, 5), "deviation must be"),
+        (lambda: power(1, 1, 1), "pairs must be at least 2"),
+        (lambda: power(1, 1, 5, level=0), "level must be above 0"),
+        (lambda: pairs_needed(0, 1), "difference must not be 0"),
+        (lambda: pairs_needed(1, 1, wanted=1), "wanted must be above 0"),
+        (lambda: pairs_needed(1, -1), "deviation must be"),
+    ],
+)
+def test_power_refuses(call: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        call()

@@ -1,11 +1,16 @@
-"""How sure a mean over few runs is: seeded bootstrap intervals."""
+"""How sure a mean over few runs is, and how many runs a difference needs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
+from typing import Any
 
 import numpy as np
+from scipy import stats
+
+from dytemp import checks
 
 
 @dataclass(frozen=True)
@@ -65,13 +70,7 @@ def bootstrap_mean(
     ValueError
         If there are fewer than 2 values, one is NaN or infinite, or `level` is not in (0, 1).
     """
-    sample = np.asarray(values, dtype=np.float64)
-    if sample.ndim != 1 or len(sample) < 2:
-        raise ValueError(f"values must be at least 2 numbers, got shape {sample.shape}")
-    if not np.isfinite(sample).all():
-        raise ValueError(f"values must be finite, got {sample.tolist()}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must be above 0 and below 1, got {level!r}")
+    sample = _sample(values, level)
     draws = np.random.default_rng(seed).integers(len(sample), size=(resamples, len(sample)))
     tail = (1 - level) / 2
     low, high = np.quantile(sample[draws].mean(axis=1), [tail, 1 - tail])
@@ -107,3 +106,109 @@ def paired_difference(
         raise ValueError(f"a and b must pair up, got {len(a)} and {len(b)} values")
     differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     return bootstrap_mean(differences.tolist(), level, resamples, seed)
+
+
+def deviation(values: Sequence[float], level: float = 0.95) -> Estimate:
+    """Estimate the standard deviation of normally distributed values.
+
+    Parameters
+    ----------
+    values : sequence of float
+        At least 2 finite numbers.
+    level : float
+        Coverage of the interval, in (0, 1).
+
+    Returns
+    -------
+    Estimate
+        ``mean`` is the standard deviation s with divisor n - 1; the interval follows from
+        (n - 1) s^2 / sigma^2, which has a chi-square distribution. Of 5 values it reaches from
+        0.6 s to 2.9 s.
+
+    Raises
+    ------
+    ValueError
+        As `bootstrap_mean`.
+    """
+    sample = _sample(values, level)
+    spread, freedom = float(sample.std(ddof=1)), len(sample) - 1
+    tails = stats.chi2.ppf([(1 + level) / 2, (1 - level) / 2], freedom)
+    low, high = spread * np.sqrt(freedom / tails)
+    return Estimate(spread, float(low), float(high), len(sample))
+
+
+def power(difference: float, deviation: float, pairs: int, level: float = 0.05) -> float:
+    """Return the probability that a paired t test finds a difference that is there.
+
+    Parameters
+    ----------
+    difference : float
+        The true mean difference.
+    deviation : float
+        Standard deviation of the paired differences, in the same unit, above 0.
+    pairs : int
+        Number of pairs, at least 2.
+    level : float
+        Probability of finding one where there is none (two-sided), in (0, 1).
+
+    Returns
+    -------
+    float
+        From the noncentral t distribution with noncentrality difference sqrt(n) / deviation
+        (Cohen, *Statistical Power Analysis*, 1988).
+
+    Raises
+    ------
+    TypeError, ValueError
+        For numbers that are not allowed.
+    """
+    pairs = checks.integer("pairs", pairs, at_least=2)
+    shift = checks.number("difference", difference) / checks.number("deviation", deviation, above=0)
+    _check_level(level)
+    limit = stats.t.ppf(1 - level / 2, pairs - 1)
+    found = stats.nct(pairs - 1, shift * np.sqrt(pairs))
+    return float(found.sf(limit) + found.cdf(-limit))
+
+
+def pairs_needed(
+    difference: float, deviation: float, wanted: float = 0.8, level: float = 0.05
+) -> int:
+    """Return the least number of pairs with which a difference is found often enough.
+
+    Parameters
+    ----------
+    difference, deviation, level : float
+        As in `power`; the difference must not be 0.
+    wanted : float
+        The power, in (0, 1).
+
+    Raises
+    ------
+    TypeError, ValueError
+        For numbers that are not allowed.
+    """
+    size = abs(checks.number("difference", difference))
+    if not size:
+        raise ValueError(f"difference must not be 0, got {difference!r}")
+    _check_level(level)
+    if not 0 < wanted < 1:
+        raise ValueError(f"wanted must be above 0 and below 1, got {wanted!r}")
+    # The normal distribution gives a little less: the search starts there.
+    quantiles = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(wanted)
+    start = max(2, int((quantiles * checks.number("deviation", deviation, above=0) / size) ** 2))
+    return next(n for n in count(start) if power(size, deviation, n, level) >= wanted)
+
+
+def _sample(values: Sequence[float], level: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or len(sample) < 2:
+        raise ValueError(f"values must be at least 2 numbers, got shape {sample.shape}")
+    if not np.isfinite(sample).all():
+        raise ValueError(f"values must be finite, got {sample.tolist()}")
+    _check_level(level)
+    return sample
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level must be above 0 and below 1, got {level!r}")
