@@ -53,6 +53,7 @@ def test_every_setting_changes_the_key() -> None:
         "evaluate_at": [3],
         "probes": ["few_shot"],
         "geometry": True,
+        "curves_every": 2,
     }
     assert set(changed) == {setting.name for setting in dataclasses.fields(Config)}
     keys = {Config().key, *(Config.from_dict({name: value}).key for name, value in changed.items())}
@@ -78,6 +79,7 @@ def test_a_configuration_keeps_no_hold_on_what_it_was_made_from() -> None:
     [
         ({"epoch": 5}, "setting must be one of 'data'"),
         ({"geometry": 1}, "geometry must be True or False, got 1"),
+        ({"curves_every": 0}, "curves_every must be at least 1, got 0"),
         ({"data": 5}, "data"),
         ({"pairs": "triplets"}, "pairs must be one of 'views', 'captions', got 'triplets'"),
         ({"n_max": 0}, "n_max must be at least 1, got 0"),

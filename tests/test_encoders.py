@@ -13,6 +13,7 @@ INPUTS = {
     "small": (32, 32),
     "resnet18": (16, 16),
     "resnet50": (64, 64),
+    "dense": (8, 8),
     "mlp": (),
 }
 
@@ -46,6 +47,7 @@ def parameters(module: nn.Module) -> int:
         ("resnet50", 23_508_032, 4_462_848),  # TS, ImageNet100
         ("small", 307_536, 33_408),
         ("tiny", 23_696, 12_736),
+        ("dense", 16_640, 12_736),
         ("mlp", 17_280, 33_408),
     ],
 )

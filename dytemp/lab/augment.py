@@ -90,6 +90,10 @@ PRESETS: dict[str, Augmentation] = {
     "dystress": Augmentation(crop_scale=(0.08, 1.0)),
     # A digit mirrored is another sign, and it has no colour.
     "digits": Augmentation(crop_scale=(0.4, 1.0), flip=0.0, jitter=(0.4, 0.4, 0.0, 0.0), grey=0.0),
+    # Classes may differ by a turn, and there is no colour.
+    "patterns": Augmentation(
+        crop_scale=(0.6, 1.0), flip=0.0, jitter=(0.4, 0.4, 0.0, 0.0), grey=0.0
+    ),
     # The captions name colours and sizes: keep both recognisable.
     "scenes": Augmentation(crop_scale=(0.7, 1.0), jitter=(0.2, 0.2, 0.2, 0.0), grey=0.0),
 }
@@ -250,7 +254,8 @@ def _apply(images: Tensor, choices: Choices, interpolation: str) -> Tensor:
         grey = choices.grey.nonzero().squeeze(1)
         views[grey] = _luminance(views[grey]).expand(-1, 3, -1, -1)
     blurred = choices.sigma.nonzero().squeeze(1)
-    views[blurred] = blur(views[blurred], choices.sigma[blurred])
+    if len(blurred):
+        views[blurred] = blur(views[blurred], choices.sigma[blurred])
     return views.clamp_(0, 1)  # hue and blur may round to a little more than 1
 
 

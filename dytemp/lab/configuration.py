@@ -18,7 +18,7 @@ from dytemp.lab import augment, optimizers
 from dytemp.losses.pairs import PairLoss
 
 PAIRS = ("views", "captions")
-ENCODERS = ("tiny", "small", "resnet18", "resnet50")
+ENCODERS = ("tiny", "small", "resnet18", "resnet50", "dense")
 PRECISIONS = ("auto", "float32", "bfloat16")
 PROBES = ("few_shot", "long_tail")
 
@@ -70,6 +70,7 @@ class Config:
     evaluate_at: tuple[int, ...] = ()  # epochs of further complete evaluations
     probes: tuple[str, ...] = ()  # linear SVMs, on "few_shot" or "long_tail" training images
     geometry: bool = False  # at each evaluation also where the training images lie on the sphere
+    curves_every: int = 1  # epochs between two points of loss, temperature and learning rate
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, str):
@@ -162,6 +163,7 @@ _INTEGERS = {  # and the least value that is allowed
     "warmup_epochs": 0,
     "seed": 0,
     "evaluate_every": 0,
+    "curves_every": 1,
 }
 _NUMBERS = {  # and their bounds, as `checks.number` takes them
     "ratio": {"above": 0, "at_most": 1},

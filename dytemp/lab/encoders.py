@@ -164,9 +164,14 @@ def resnet50(channels: int) -> tuple[nn.Module, int]:
     return backbone, 2048
 
 
-def mlp(channels: int) -> tuple[nn.Module, int]:
+def dense(channels: int) -> tuple[nn.Module, int]:
+    """Return two dense layers on 8 x 8 pixels: for thousands of epochs on tiny patterns."""
+    layers, width = mlp(64 * channels, width=64)
+    return nn.Sequential(nn.Flatten(), *layers), width
+
+
+def mlp(channels: int, width: int = 128) -> tuple[nn.Sequential, int]:
     """Return two dense layers for vectors with `channels` entries."""
-    width = 128
     layers = [
         layer
         for size in (channels, width)
@@ -190,7 +195,7 @@ def _basic_block(before: int, after: int, stride: int) -> BasicBlock:
     return BasicBlock(before, after, stride, shortcut)
 
 
-BACKBONES = {f.__name__: f for f in (tiny, small, resnet18, resnet50, mlp)}
+BACKBONES = {f.__name__: f for f in (tiny, small, resnet18, resnet50, dense, mlp)}
 NAMES = (*BACKBONES, "text")
 
 
@@ -207,7 +212,7 @@ def build(
     Parameters
     ----------
     name : str
-        "tiny", "small", "resnet18", "resnet50", "mlp" or "text".
+        "tiny", "small", "resnet18", "resnet50", "dense", "mlp" or "text".
     channels : int
         Channels of the images; entries of the vectors for "mlp"; without meaning for "text".
     projection_dim : int

@@ -20,7 +20,7 @@ class History:
         Number of finished epochs.
     curves : dict
         One value for each epoch: ``loss`` and ``temperature`` (means over the epoch) and
-        ``learning_rate`` (at its end).
+        ``learning_rate`` (at its end), or for each `curves_every` epochs.
     evaluations : list of dict
         One for each evaluated epoch, in the form of `dytemp.lab.evaluation.Evaluation`.
     seconds : dict

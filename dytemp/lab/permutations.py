@@ -60,3 +60,6 @@ TS_PERMUTATIONS: dict[str, dict[int, tuple[int, ...]]] = {
         ),
     },
 }
+
+# Ten generated classes, in the orders of CIFAR-10.
+TS_PERMUTATIONS["prototypes"] = TS_PERMUTATIONS["cifar10"]

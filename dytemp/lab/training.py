@@ -181,13 +181,14 @@ class _Session:
             total_loss += self._update(rows, generator)
             total_temperature += self.loss.temperature_now
             self.bar.update()
+        loss, temperature = total_loss / self.steps, total_temperature / self.steps
         history = self.history
         history.epoch = epoch
-        history.curves["loss"].append(total_loss / self.steps)
-        history.curves["temperature"].append(total_temperature / self.steps)
-        history.curves["learning_rate"].append(rate)
+        if epoch % config.curves_every == 0:
+            history.curves["loss"].append(loss)
+            history.curves["temperature"].append(temperature)
+            history.curves["learning_rate"].append(rate)
         history.seconds["training"] += time.perf_counter() - start
-        loss, temperature = history.curves["loss"][-1], history.curves["temperature"][-1]
         self.bar.set_postfix_str(f"epoch {epoch}, loss {loss:.3f}, tau {temperature:.3g}")
 
     def _update(self, rows: Tensor, generator: torch.Generator) -> float:
