@@ -112,6 +112,12 @@ def test_pairs_needed_as_in_the_tables(size: float, pairs: int) -> None:
     assert power(size, 1, pairs - 1) < 0.8 <= power(size, 1, pairs)
 
 
+@given(st.floats(0.05, 12), st.integers(2, 40))
+def test_power_grows_with_the_pairs(size: float, pairs: int) -> None:
+    assert 0 < power(size, 1, pairs) <= power(size, 1, pairs + 1) + 1e-9 <= 1 + 2e-9
+    assert power(-size, 1, pairs) == power(size, 1, pairs)
+
+
 def test_power_is_what_a_simulation_finds() -> None:
     draws = np.random.default_rng(0).normal(1, 1.5, (20_000, 6))
     t = draws.mean(axis=1) / (draws.std(axis=1, ddof=1) / 6**0.5)

@@ -165,9 +165,11 @@ def power(difference: float, deviation: float, pairs: int, level: float = 0.05) 
     pairs = checks.integer("pairs", pairs, at_least=2)
     shift = checks.number("difference", difference) / checks.number("deviation", deviation, above=0)
     _check_level(level)
-    limit = stats.t.ppf(1 - level / 2, pairs - 1)
-    found = stats.nct(pairs - 1, shift * np.sqrt(pairs))
-    return float(found.sf(limit) + found.cdf(-limit))
+    if not shift:
+        return level
+    # The square of t has a noncentral F distribution: both tails in one, and no loss of digits.
+    limit = stats.f.ppf(1 - level, 1, pairs - 1)
+    return float(stats.ncf(1, pairs - 1, pairs * shift**2).sf(limit))
 
 
 def pairs_needed(
