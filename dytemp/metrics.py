@@ -260,10 +260,16 @@ def cumulative_influence(similarity: Tensor, count: Tensor, tau: float) -> Tenso
 
     Raises
     ------
-    ValueError
-        If the shapes differ, no count is above 0 or one is below, or `tau` is not above 0.
+    TypeError, ValueError
+        If `similarity` or `count` is not a tensor of finite numbers, if their shapes differ, no
+        count is above 0 or one is below, or `tau` is not above 0.
     """
     tau = checks.number("tau", tau, above=0)
+    for name, value in (("similarity", similarity), ("count", count)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"{name} must be finite, got NaN or inf")
     if similarity.shape != count.shape:
         raise ValueError(
             f"similarity and count must have one shape, got {tuple(similarity.shape)} and "

@@ -18,7 +18,9 @@ from toys import config
 
 from dytemp.lab import training
 
-CONFIG = config(loss={"name": "ISogCLR"}, epochs=4, evaluate_every=1, probes=["few_shot"])
+CONFIG = config(
+    loss={"name": "ISogCLR"}, epochs=4, evaluate_every=1, probes=["few_shot"], geometry=True
+)
 MOMENTS = ("update", "evaluation", "before the checkpoint is there", "after it is there", "update")
 
 

@@ -635,6 +635,8 @@ REFUSED = [
     # histograms
     (lambda: metrics.similarity_histogram(Z[:1]), ValueError, "z", "at least 2 rows"),
     (lambda: metrics.similarity_histogram(Z, bins=1), ValueError, "bins", "at least 2"),
+    (lambda: metrics.cumulative_influence([0.5], Z, 1), TypeError, "similarity", "tensor"),
+    (lambda: metrics.cumulative_influence(Z, math.inf * Z, 1), ValueError, "count", "finite"),
     (lambda: metrics.cumulative_influence(Z[0], Z, 1), ValueError, "similarity and", "one shape"),
     (lambda: metrics.cumulative_influence(Z, 0 * Z, 1), ValueError, "count", "above 0 somewhere"),
     (lambda: metrics.cumulative_influence(Z, -Z.abs(), 1), ValueError, "count", "0 or above"),
