@@ -57,7 +57,11 @@ def integer(name: str, value: object, *, at_least: int) -> int:
 
 def choice(name: str, value: object, allowed: Sequence[object]) -> object:
     """Return `value` if it is one of `allowed`."""
-    if value not in allowed:
+    try:
+        known = value in allowed
+    except (ValueError, RuntimeError):  # an array or a tensor, compared entry by entry
+        known = False
+    if not known:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
     return value
 

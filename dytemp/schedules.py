@@ -406,21 +406,18 @@ class PerClass(Temperature):
     def __init__(self, taus: list[float] | tuple[float, ...] | Tensor, labels: Tensor) -> None:
         super().__init__()
         try:
-            values = torch.as_tensor(taus, dtype=STATE)
-        except (TypeError, ValueError, RuntimeError) as error:
+            entries = list(taus.tolist() if isinstance(taus, Tensor) else taus)
+        except TypeError as error:
             raise TypeError(f"taus must be a list of numbers, one a class, got {taus!r}") from error
-        if values.ndim != 1 or not len(values):
-            raise ValueError(
-                f"taus must be a list of numbers, one a class, got shape {tuple(values.shape)}"
-            )
-        for tau in values.tolist():
-            checks.number("taus", tau, above=0)
+        if not entries:
+            raise ValueError(f"taus must be a list of numbers, one a class, got {taus!r}")
+        values = [checks.number("taus", tau, above=0) for tau in entries]
         if not isinstance(labels, Tensor):
             raise TypeError(f"labels must be an int64 tensor, got {type(labels).__name__}")
         if labels.ndim != 1 or not len(labels):
             raise ValueError(f"labels must have shape (samples,), got {tuple(labels.shape)}")
         checks.integers("labels", labels, len(labels), len(values))
-        self.register_buffer("tau", values[labels])
+        self.register_buffer("tau", torch.tensor(values, dtype=STATE, device=labels.device)[labels])
         self.tau: Tensor
 
     def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:

@@ -119,6 +119,7 @@ def test_a_configuration_keeps_no_hold_on_what_it_was_made_from() -> None:
         ({"evaluate_at": [3]}, "evaluate_at"),
         ({"probes": "few_shot"}, "probes must be a list"),
         ({"probes": ["zero_shot"]}, "probes must be one of 'few_shot', 'long_tail'"),
+        ({"probes": ["few_shot"] * 2}, "probes must not repeat a name, got ('few_shot', 'few_"),
         ({"loss": "NTXent"}, "loss"),
         ({"loss": {"temperature": 0.2}}, "loss must be a mapping with a name"),
         ({"loss": {"name": "InfoNCE"}}, "name of loss must be one of"),
@@ -135,6 +136,12 @@ def test_a_configuration_keeps_no_hold_on_what_it_was_made_from() -> None:
 def test_refusals(settings: dict[str, Any], part: str) -> None:
     with pytest.raises((TypeError, ValueError), match=re.escape(part)):
         config(**settings)
+
+
+@pytest.mark.parametrize("settings", [None, ["seed"], "seed"])
+def test_settings_that_are_no_mapping_are_refused(settings: object) -> None:
+    with pytest.raises(TypeError, match=f"settings must be a mapping.*{type(settings).__name__}"):
+        Config.from_dict(settings)
 
 
 @pytest.mark.parametrize(

@@ -371,6 +371,7 @@ ARGUMENTS = {
     "ratio a string": (lambda: long_tail_counts(100, 10, "0.1"), "ratio"),
     "n_max 0": (lambda: long_tail_counts(0, 10, 0.1), "n_max"),
     "n_max float": (lambda: long_tail_counts(100.0, 10, 0.1), "n_max"),
+    "n_max endless": (lambda: long_tail_counts(10**400, 10, 0.1), "n_max must be finite"),
     "one class": (lambda: long_tail_counts(100, 1, 0.1), "classes"),
     "a class gets nothing": (lambda: long_tail_counts(50, 10, 0.01), "without an image"),
     "images float": (lambda: content_keys(torch.rand(2, 3, 4, 4), 0), "images.*uint8"),

@@ -101,6 +101,8 @@ class Config:
             checks.number("evaluate_at", epoch, at_most=self.epochs)
         for probe in self.probes:
             checks.choice("probes", probe, PROBES)
+        if len(set(self.probes)) < len(self.probes):
+            raise ValueError(f"probes must not repeat a name, got {self.probes!r}")
         checks.number("warmup_epochs", self.warmup_epochs, at_most=self.epochs - 1)
         object.__setattr__(self, "loss", _plain("loss", self.loss))
         _resolve(self.loss, losses, "loss")
@@ -117,6 +119,11 @@ class Config:
         TypeError, ValueError
             For an unknown setting, a value of the wrong type or one that is not allowed.
         """
+        if not isinstance(settings, Mapping):
+            raise TypeError(
+                f"settings must be a mapping of names to values, "
+                f"got {type(settings).__name__} {settings!r}"
+            )
         known = [setting.name for setting in fields(cls)]
         for name in settings:
             checks.choice("setting", name, known)

@@ -126,6 +126,7 @@ def long_tail_counts(n_max: int, classes: int, ratio: float) -> list[int]:
     been removed; 5000 and 500 in iSogCLR and DySTreSS.
     """
     n_max = checks.integer("n_max", n_max, at_least=1)
+    checks.number("n_max", n_max)  # a larger integer cannot be multiplied by the ratio
     classes = checks.integer("classes", classes, at_least=2)
     ratio = checks.number("ratio", ratio, above=0, at_most=1)
     # The factor lifts 99.99999999999999, the rounded value of an exact 100, over the integer.
