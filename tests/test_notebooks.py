@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import itertools
 import re
 from pathlib import Path
@@ -176,6 +177,17 @@ def test_key_figures_are_figures(path: Path) -> None:
     assert figures
     for cell in figures:
         assert any("image/png" in output.get("data", {}) for output in cell.outputs), cell.id
+
+
+def test_pictures_of_the_readme_are_the_first_key_figures_of_their_chapters() -> None:
+    """After a chapter was run again: copy its picture into data/results/figures."""
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", (ROOT / "README.md").read_text())
+    assert pictures
+    for picture in pictures:
+        chapter = ROOT / "notebooks" / f"{Path(picture).stem}.ipynb"
+        outputs = tagged(chapter, report.FIGURE_TAG)[0].outputs
+        shown = next(o.data["image/png"] for o in outputs if "image/png" in o.get("data", {}))
+        assert base64.b64decode(shown) == (ROOT / picture).read_bytes()
 
 
 @each_chapter

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -607,3 +608,14 @@ def test_the_readme_counts_the_verdicts_as_recorded() -> None:
     verdicts = papers.claims(paths.home() / "data" / "results")["verdict"].value_counts()
     assert f"All {verdicts.sum()} claims" in readme
     assert f"{verdicts['exact']} of them are identities" in readme
+
+
+def test_the_readme_lists_the_measured_verdicts() -> None:
+    readme = (paths.home() / "README.md").read_text(encoding="utf-8")
+    names = {"TS": "ts", "iSogCLR": "isogclr", "DySTreSS": "dystress"}
+    rows = re.findall(r"^\| (\w+) (C\d+) \|[^|]*\| (\w+) \|", readme, re.MULTILINE)
+    table = papers.claims(paths.home() / "data" / "results")
+    measured = table[table["verdict"].isin(["reproduced", "contradicted", "inconclusive"])]
+    assert {(names[paper], claim, verdict) for paper, claim, verdict in rows} == set(
+        measured[["paper", "claim", "verdict"]].itertuples(index=False, name=None)
+    )
