@@ -6,6 +6,7 @@ forked before torch has done anything.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -21,7 +22,14 @@ from dytemp.lab import training
 CONFIG = config(
     loss={"name": "ISogCLR"}, epochs=4, evaluate_every=1, probes=["few_shot"], geometry=True
 )
-MOMENTS = ("update", "evaluation", "before the checkpoint is there", "after it is there", "update")
+MOMENTS = (
+    "update",
+    "evaluation",
+    "before the checkpoint is there",
+    "after it is there",
+    "update",
+    "an epoch after the last checkpoint",
+)
 
 
 def main(folder: Path) -> None:
@@ -48,6 +56,9 @@ def train(folder: Path, moment: str | None, output: Path) -> None:
         session._update = kill_in_call(2, session._update)
     if moment == "evaluation":
         training.evaluate = kill_in_call(1, training.evaluate)
+    if moment == "an epoch after the last checkpoint":
+        training.CHECKPOINT_SECONDS = math.inf  # the first epoch of a process is always saved
+        training.evaluate = kill_in_call(2, training.evaluate)
     if moment == "before the checkpoint is there":  # but the file is written
         os.replace = kill_in_call(1, os.replace)
     if moment == "after it is there":

@@ -7,6 +7,7 @@ same bits as one that was not, and runs that differ in their loss alone see the 
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import asdict
@@ -27,6 +28,7 @@ from dytemp.lab.outcome import History, Outcome
 __all__ = ["Config", "History", "Outcome", "build_loss", "choose_split", "train"]
 
 ORDER, VIEWS = range(2)  # what a generator is for
+CHECKPOINT_SECONDS = 1.0  # between two checkpoints, at least: an epoch can be shorter than a write
 
 
 def train(
@@ -45,8 +47,8 @@ def train(
     config : Config
         The run.
     folder : Path, optional
-        Where a checkpoint is written after each epoch. If there is one of this run already, the
-        run goes on from there. None: no checkpoints.
+        Where a checkpoint is written at the end of epochs, at most once a second. If there is one
+        of this run already, the run goes on from there. None: no checkpoints.
     device : str
         ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"mps"``.
     root : path, optional
@@ -69,11 +71,14 @@ def train(
         checkpoint = None if folder is None else folder / "checkpoint.pt"
         if checkpoint is not None and checkpoint.is_file():
             session.load(checkpoint)
+        saved = -math.inf
         for epoch in range(session.history.epoch + 1, config.epochs + 1):
             session.train_epoch(epoch)
             session.evaluate_if_due(epoch)
-            if checkpoint is not None and distributed.rank() == 0:
+            due = epoch == config.epochs or time.monotonic() - saved >= CHECKPOINT_SECONDS
+            if checkpoint is not None and due and distributed.rank() == 0:
                 session.save(checkpoint)
+                saved = time.monotonic()
             distributed.wait_for_all()
         session.bar.close()
         return session.outcome()
