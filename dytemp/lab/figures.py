@@ -32,6 +32,7 @@ LOOKS = {
     "fixed": Look("#555555", "o", "-"),
     "best fixed": Look("#000000", "D", "--"),
     "TS": Look(_COLOURS[0], "s", "-"),
+    "other shape": Look("#7a4a00", "v", "-."),  # triangle, random, step: rivals of TS's cosine
     "oracle": Look(_COLOURS[9], "P", ":"),
     "SogCLR": Look(_COLOURS[5], "v", "--"),
     "iSogCLR": Look(_COLOURS[2], "^", "-"),
