@@ -22,6 +22,7 @@ def number(
     above: float = -math.inf,
     at_least: float = -math.inf,
     at_most: float = math.inf,
+    below: float = math.inf,
 ) -> float:
     """Return `value` as a finite float inside the given bounds."""
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -30,8 +31,9 @@ def number(
         result = float(value)
     except OverflowError:  # an integer or a fraction beyond the floating-point numbers
         result = math.inf
-    if not (math.isfinite(result) and result > above and at_least <= result <= at_most):
-        raise ValueError(f"{name} must be {_range(above, at_least, at_most)}, got {value!r}")
+    if not (math.isfinite(result) and above < result < below and at_least <= result <= at_most):
+        allowed = _range(above, at_least, at_most, below)
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
     return result
 
 
@@ -142,7 +144,7 @@ def index(value: object, batch: int, size: int | None = None) -> Tensor:
     return result
 
 
-def _range(above: float, at_least: float, at_most: float) -> str:
+def _range(above: float, at_least: float, at_most: float, below: float) -> str:
     """Say in words which numbers are allowed."""
     parts = ["finite"]
     if above > -math.inf:
@@ -151,4 +153,6 @@ def _range(above: float, at_least: float, at_most: float) -> str:
         parts.append(f"at least {at_least:g}")
     if at_most < math.inf:
         parts.append(f"at most {at_most:g}")
+    if below < math.inf:
+        parts.append(f"below {below:g}")
     return ", ".join(parts)

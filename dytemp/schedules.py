@@ -131,6 +131,44 @@ class Constant(OfTime):
         return f"tau={self._value():g}"
 
 
+class LogScale(Constant):
+    r"""A learned temperature, held as the logarithm of its inverse: tau = exp(-t).
+
+    As CLIP and SigLIP learn their scale 1 / tau: a step of t changes tau by a ratio, and tau
+    cannot cross 0. Like them, call `clamp_` after each step of the optimiser, and let t not decay.
+
+    Parameters
+    ----------
+    tau : float
+        The temperature at the start, in [tau_min, tau_max].
+    tau_min, tau_max : float
+        Bounds that `clamp_` keeps.
+
+    Attributes
+    ----------
+    t : nn.Parameter
+        What is learned, without dimensions.
+    """
+
+    def __init__(self, tau: float = 0.07, tau_min: float = 0.01, tau_max: float = 1.0) -> None:
+        Temperature.__init__(self)
+        self.tau_min = checks.number("tau_min", tau_min, above=0)
+        self.tau_max = checks.number("tau_max", tau_max, above=0)
+        checks.bounds(self.tau_min, self.tau_max)
+        tau = checks.number("tau", tau, at_least=tau_min, at_most=tau_max)
+        self.t = nn.Parameter(torch.tensor(-math.log(tau), dtype=STATE))
+
+    @property
+    def tau(self) -> Tensor:  # type: ignore[override]
+        """The temperature, connected to t."""
+        return torch.exp(-self.t)
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Bring the temperature back into its bounds."""
+        self.t.clamp_(-math.log(self.tau_max), -math.log(self.tau_min))
+
+
 class _Between(OfTime):
     """A time schedule between two temperatures."""
 
@@ -386,6 +424,22 @@ class SimilarityExponential(OfSimilarity):
         return -torch.expm1(-self.rate * similarity.abs())
 
 
+class SimilarityRoot(OfSimilarity):
+    r"""The rule of TeMo: the more similar a pair, the higher its temperature.
+
+    .. math:: \tau(s) = \tau_- + (\tau_+ - \tau_-) \sqrt{(1 + s) / 2}
+
+    Where the schedules of DySTreSS are even in s, this one rises all the way. Its slope is
+    infinite at s = -1; within 1e-6 of that the root is replaced by its chord. The released code
+    does not detach.
+    """
+
+    def height(self, similarity: Tensor) -> Tensor:
+        """Return the root of (1 + s) / 2."""
+        x, near = (1 + similarity) / 2, 5e-7
+        return torch.where(x > near, x.clamp(min=near).sqrt(), x.clamp(min=0) / math.sqrt(near))
+
+
 # ---------------------------------------------------------------------------------------- sample
 
 
@@ -500,7 +554,34 @@ def of_sample(tau: Tensor, similarity: Tensor, index: Tensor | None) -> Tensor:
 # ----------------------------------------------------------------------------------------- batch
 
 
-class Alignment(Temperature):
+class OfBatch(Temperature):
+    """A temperature that follows the batch's mean positive similarity: ``at(alignment)``.
+
+    It takes no gradient.
+    """
+
+    depends_on = "batch"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tau: float | None = None
+
+    def at(self, alignment: float) -> float:
+        """Return the temperature for a mean similarity of the positives."""
+        raise NotImplementedError
+
+    def observe(self, positives: Tensor) -> None:
+        """Set the temperature from the batch's positive similarities."""
+        self.tau = self.at(positives.mean().item())
+
+    def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the temperature of the batch that was observed last."""
+        if self.tau is None:
+            raise ValueError("similarity must be observed first: call observe(positives)")
+        return similarity.new_tensor(self.tau)
+
+
+class Alignment(OfBatch):
     """The temperature of MACL: it follows the mean similarity A of the batch's positives.
 
     tau = tau0 (1 + alpha (A - a0)), without gradient. For alpha (a0 - A) >= 1 it would not be
@@ -517,14 +598,11 @@ class Alignment(Temperature):
         The similarity of reference, in [-1, 1].
     """
 
-    depends_on = "batch"
-
     def __init__(self, tau0: float, alpha: float, a0: float) -> None:
         super().__init__()
         self.tau0 = checks.number("tau0", tau0, above=0)
         self.alpha = checks.number("alpha", alpha, at_least=0)
         self.a0 = checks.number("a0", a0, at_least=-1, at_most=1)
-        self.tau: float | None = None
 
     def at(self, alignment: float) -> float:
         """Return the temperature for a mean similarity of the positives."""
@@ -536,15 +614,27 @@ class Alignment(Temperature):
             )
         return tau
 
-    def observe(self, positives: Tensor) -> None:
-        """Set the temperature from the batch's positive similarities."""
-        self.tau = self.at(positives.mean().item())
 
-    def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
-        """Return the temperature of the batch that was observed last."""
-        if self.tau is None:
-            raise ValueError("similarity must be observed first: call observe(positives)")
-        return similarity.new_tensor(self.tau)
+class PositiveDistance(OfBatch):
+    """The mean squared distance of the batch's positives, 2 (1 - A): the schedule PPS.
+
+    exp(s / tau) is a Gaussian kernel of width sqrt(tau) on the sphere, and here its width is the
+    root mean square distance of a positive: about 2 for random embeddings, small once positives
+    have met. The opposite of `Alignment`, whose temperature grows with A.
+
+    Parameters
+    ----------
+    tau_min : float
+        Floor of the temperature, above 0: identical views have no distance.
+    """
+
+    def __init__(self, tau_min: float = 0.01) -> None:
+        super().__init__()
+        self.tau_min = checks.number("tau_min", tau_min, above=0)
+
+    def at(self, alignment: float) -> float:
+        """Return the temperature for a mean similarity of the positives."""
+        return max(2 * (1 - float(alignment)), self.tau_min)
 
 
 # --------------------------------------------------------------------------------------- helpers

@@ -72,7 +72,11 @@ class PairLoss(nn.Module):
             index = gather(checks.index(index, len(z1)))
         z1, z2 = gather(z1), gather(z2)
         with torch.autocast(z1.device.type, enabled=False):
-            return self.from_unit(normalise(z1), normalise(z2), index)
+            return self.from_unit(self.prepare(z1), self.prepare(z2), index)
+
+    def prepare(self, z: Tensor) -> Tensor:
+        """Project the rows of z to the unit sphere."""
+        return normalise(z)
 
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised (and gathered) already."""

@@ -254,14 +254,14 @@ class _Side(torch.nn.Module):
         others = len(h) - 1
         with torch.no_grad():
             tau = self.temperature(h, index)
-            rule = self._official if self.variant == "official" else self._paper
+            rule = self._official if self.variant == "official" else self.weigh
             weights, log_average = rule(h / tau, index)
             if self.training and rho is not None:
                 tau_slope = log_average + rho - (weights * h / tau).sum(dim=1) / others
                 cast(Individual, self.temperature).descend(index, tau_slope)
         return (weights * h).sum(dim=1).mean() / others, tau
 
-    def _paper(self, logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    def weigh(self, logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """Average over the negatives alone, from its first value on."""
         logits = logits.clone()
         logits.fill_diagonal_(-torch.inf)

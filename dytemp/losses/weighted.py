@@ -1,0 +1,231 @@
+"""Losses of the softmax family with a second temperature, which weighs instead of scaling.
+
+`DCLW` weighs the positives of a batch, `HardNegative` the negatives of an anchor and
+`DualTemperature` the anchors. Each is one formula on a similarity matrix, a plain function that
+autograd differentiates, and a short module that feeds it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dytemp import checks
+from dytemp.losses.infonce import partners
+from dytemp.losses.pairs import PairLoss
+from dytemp.schedules import Temperature, as_temperature, is_learned
+
+# --------------------------------------------------------------------------------------- formulas
+# Arguments as for `dytemp.losses.infonce.info_nce`: similarities (anchors, candidates), the column
+# of each positive, temperatures, and where a candidate does not count. Results: (anchors,).
+
+
+def weighted_decoupled(
+    similarity: Tensor,
+    positives: Tensor,
+    tau: Tensor | float,
+    sigma: float,
+    excluded: Tensor | None = None,
+) -> Tensor:
+    r"""DCLW of each anchor: `decoupled` with a weight on the attraction of its positive.
+
+    .. math:: L_i = -w_i \frac{s_{i+}}{\tau} + \log \sum_j \exp(s_{ij} / \tau), \qquad
+        w_i = 2 - n \, \mathrm{softmax}_i(s_{i+} / \sigma)
+
+    with j over the negatives and the softmax over the n anchors. The weights have mean 1; that of
+    a pair much more similar than the others is negative.
+    """
+    logits = similarity / tau
+    weights = 2 - len(logits) * (_positive(similarity, positives) / sigma).softmax(dim=0)
+    return _pool(logits, positives, excluded) - weights * _positive(logits, positives)
+
+
+def hard_negative(
+    similarity: Tensor,
+    positives: Tensor,
+    tau: Tensor | float,
+    beta: float,
+    prior: float,
+    excluded: Tensor | None = None,
+) -> Tensor:
+    r"""HCL of each anchor: negatives weighted by hardness, corrected for the false among them.
+
+    .. math:: L_i = \log(1 + G_i / e^{s_{i+} / \tau}), \qquad
+        G_i = \max\left(\frac{R_i - \pi N e^{s_{i+} / \tau}}{1 - \pi},\; N e^{-1 / \tau}\right)
+
+    where R_i is N times the mean of exp(s / tau) over the N negatives, weighted by
+    exp(beta s / tau), and pi the `prior`. Computed in logarithms. An anchor on the floor of the
+    maximum passes no gradient to its negatives.
+    """
+    logits = similarity / tau
+    candidates = logits.shape[1] - 1
+    number = candidates - (0 if excluded is None else excluded.sum(dim=1))
+    log_n = torch.as_tensor(number, dtype=logits.dtype, device=logits.device).log()
+    positive = _positive(logits, positives)
+    hard = _pool((1 + beta) * logits, positives, excluded)
+    hard = hard - _pool(beta * logits, positives, excluded) + log_n
+    # log(R - pi N pos) = log R + log(1 - exp(gap)), where that is a number.
+    gap = positive + log_n + (math.log(prior) if prior else -math.inf) - hard
+    above = gap < 0
+    share = torch.where(above, gap, -1).expm1().neg().log()
+    corrected = torch.where(above, hard + share - math.log1p(-prior), -math.inf)
+    floor = log_n - _positive(torch.ones_like(similarity) / tau, positives)
+    return -F.logsigmoid(positive - torch.maximum(corrected, floor))
+
+
+def dual_temperature(
+    similarity: Tensor,
+    positives: Tensor,
+    tau: Tensor | float,
+    ratio: float,
+    excluded: Tensor | None = None,
+) -> Tensor:
+    r"""InfoNCE of each anchor at tau, weighted by how hard it is at ratio tau (SimCo).
+
+    .. math:: L_i = \mathrm{sg}\left(\frac{1 - Q_i}{1 - P_i}\right) (-\log P_i)
+
+    with P the softmax probability of the positive at tau and Q that at ratio tau. The slope is
+    (1 - Q) times that of the log-odds x of the negatives, so nothing overflows as P tends to 1.
+    """
+    logits = similarity / tau
+    x, second = (
+        _pool(each, positives, excluded) - _positive(each, positives)
+        for each in (logits, logits.detach() / ratio)
+    )
+    share = torch.sigmoid(second)  # 1 - Q
+    with torch.no_grad():  # -log P / (1 - P), which tends to 1 with P
+        loss = torch.where(x < -40, 1, -F.logsigmoid(-x) / torch.sigmoid(x))
+        offset = share * (loss - x)
+    return share * x + offset
+
+
+def _positive(matrix: Tensor, positives: Tensor) -> Tensor:
+    """Return each row's entry of the positive."""
+    return matrix.gather(1, positives[:, None])[:, 0]
+
+
+def _pool(logits: Tensor, positives: Tensor, excluded: Tensor | None) -> Tensor:
+    """Return the log-sum-exp over each row's negatives."""
+    negatives = logits.scatter(1, positives[:, None], -torch.inf)
+    if excluded is not None:
+        negatives = negatives.masked_fill(excluded, -torch.inf)
+    return negatives.logsumexp(dim=1)
+
+
+# ----------------------------------------------------------------------------------------- losses
+
+
+class _WholeMatrix(PairLoss):
+    """A loss of the (2B, 2B) similarities of two views, mean over the 2B anchors."""
+
+    def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the loss of embeddings that are normalised already."""
+        z = torch.cat([z1, z2])
+        similarity, positives = z @ z.T, partners(len(z), z.device)
+        self.temperature.observe((z1 * z2).detach().sum(dim=1))
+        owners = None if index is None else torch.cat([index, index])
+        tau = self.temperature(similarity, owners)
+        self.tau_now = tau.detach().mean()
+        itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+        return self.rows(similarity, positives, tau, itself).mean()
+
+    def rows(self, similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
+        """Return the loss of each anchor."""
+        raise NotImplementedError
+
+
+class DCLW(_WholeMatrix):
+    """Decoupled contrastive loss with weighted positives (Yeh et al., 2022).
+
+    Far positives are pulled more than near ones; the gradient goes through the weights too. Tends
+    to `DCL` as sigma grows.
+
+    Parameters
+    ----------
+    temperature : float, Tensor or Temperature
+        As for `DCL`.
+    sigma : float
+        Temperature of the softmax over the batch's positives that the weights come from.
+    """
+
+    def __init__(self, temperature: float | Tensor | Temperature = 0.1, sigma: float = 0.5) -> None:
+        super().__init__()
+        self.use(as_temperature(temperature), "time", "similarity", "sample", "batch")
+        self.sigma = checks.number("sigma", sigma, above=0)
+
+    def rows(self, similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
+        """Return the loss of each anchor."""
+        return weighted_decoupled(similarity, positives, tau, self.sigma, itself)
+
+
+class HardNegative(_WholeMatrix):
+    """Contrastive loss with hard negatives, debiased (HCL; Robinson et al., 2021).
+
+    The weights of an anchor's negatives are a softmax at tau / (1 + beta), a second, colder
+    temperature that only chooses. With beta = 0 it is the debiased contrastive loss (Chuang et
+    al., 2020), with prior = 0 as well `NTXent`. Where the correction by the prior would leave
+    nothing of the negatives, a floor takes its place and the anchor stops learning: at low
+    temperatures that happens to most anchors with a positive closer than all negatives.
+
+    Parameters
+    ----------
+    temperature : float, Tensor or Temperature
+        As for `NTXent`, but no similarity schedule (images: 0.5).
+    beta : float
+        How much harder negatives count, at least 0; it multiplies s / tau.
+    prior : float
+        The share of negatives that are assumed to be false, in [0, 1); the paper's tau+.
+    """
+
+    def __init__(
+        self,
+        temperature: float | Tensor | Temperature = 0.5,
+        beta: float = 1.0,
+        prior: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.use(as_temperature(temperature), "time", "sample", "batch")
+        self.beta = checks.number("beta", beta, at_least=0)
+        self.prior = checks.number("prior", prior, at_least=0, below=1)
+
+    def rows(self, similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
+        """Return the loss of each anchor."""
+        return hard_negative(similarity, positives, tau, self.beta, self.prior, itself)
+
+
+class DualTemperature(PairLoss):
+    """InfoNCE between two views with one temperature within an anchor and one between anchors.
+
+    The loss of SimCo (Zhang et al., 2022): tau shapes the push among the negatives of an anchor,
+    ratio tau decides how much the anchors count against each other. An anchor's candidates are
+    the rows of the other view; mean over both directions. The weights are constants in the
+    gradient, so the value need not fall. With ratio = 1 it is `CLIP`; as the ratio grows, the
+    weight of `MACL` times (B - 1) / B.
+
+    Parameters
+    ----------
+    temperature : float or Temperature
+        A number or a time schedule; not learned, as nothing measures the second temperature.
+    ratio : float
+        The second temperature in units of the first, above 0.
+    """
+
+    def __init__(self, temperature: float | Temperature = 0.1, ratio: float = 10.0) -> None:
+        super().__init__()
+        self.use(as_temperature(temperature), "time")
+        if is_learned(self.temperature):
+            raise TypeError("temperature must not require a gradient: the weights hold it constant")
+        self.ratio = checks.number("ratio", ratio, above=0)
+
+    def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the loss of embeddings that are normalised already."""
+        similarity = z1 @ z2.T
+        tau = self.tau_now = self.temperature(similarity, index)
+        positives = torch.arange(len(z1), device=z1.device)
+        first, second = (
+            dual_temperature(s, positives, tau, self.ratio) for s in (similarity, similarity.T)
+        )
+        return (first.mean() + second.mean()) / 2
