@@ -262,12 +262,8 @@ class Random(_Between):
         return random.Random(f"{self.seed}/{math.floor(epoch)}").random()
 
 
-class Linear(OfTime):
-    """A straight line from `start` to `end` over `epochs`, then constant.
-
-    As the lower bound of a `SimilarityCosine` it is the 'stabilised' rule that the DySTreSS code
-    holds but does not use.
-    """
+class _Once(OfTime):
+    """A time schedule from `start` to `end` over `epochs`, then constant."""
 
     def __init__(self, start: float, end: float, epochs: float) -> None:
         super().__init__()
@@ -275,10 +271,56 @@ class Linear(OfTime):
         self.end = checks.number("end", end, above=0)
         self.epochs = checks.number("epochs", epochs, above=0)
 
+    def passed(self, epoch: float) -> float:
+        """Return the part of the way that lies behind, in [0, 1]."""
+        return min(checks.number("epoch", epoch, at_least=0) / self.epochs, 1.0)
+
+    def extra_repr(self) -> str:
+        """Show the parameters in ``repr``."""
+        return f"start={self.start:g}, end={self.end:g}, epochs={self.epochs:g}"
+
+
+class Linear(_Once):
+    """A straight line from `start` to `end` over `epochs`, then constant.
+
+    As the lower bound of a `SimilarityCosine` it is the 'stabilised' rule that the DySTreSS code
+    holds but does not use.
+
+    Parameters
+    ----------
+    start, end : float
+        The values at the start and from `epochs` on, above 0.
+    epochs : float
+        Length of the way, above 0.
+    """
+
     def at(self, epoch: float) -> float:
-        """Return the temperature at a time in epochs (fractions are allowed)."""
-        part = min(checks.number("epoch", epoch, at_least=0) / self.epochs, 1.0)
-        return self.start + (self.end - self.start) * part
+        """Return the value at a time in epochs (fractions are allowed)."""
+        return self.start + (self.end - self.start) * self.passed(epoch)
+
+
+class HalfCosine(_Once):
+    r"""Half a cosine from `start` to `end` over `epochs`, then constant.
+
+    .. math:: v(t) = v_1 + (v_0 - v_1) \, (1 + \cos(\pi t / T)) / 2
+
+    Flat at both ends, steepest in the middle. FastCLIP lowers the weight gamma of the moving
+    average of a global contrastive loss in this way, so that the average forgets everything at
+    first, while the encoder changes fast, and later spans epochs (Wei et al., *FastCLIP*, 2024):
+    ``SogCLR(size, 0.1, gamma=HalfCosine(1.0, 0.2, epochs=18))``.
+
+    Parameters
+    ----------
+    start, end : float
+        The values v_0 and v_1, above 0.
+    epochs : float
+        T, above 0 (FastCLIP: about half of the training).
+    """
+
+    def at(self, epoch: float) -> float:
+        """Return the value at a time in epochs (fractions are allowed)."""
+        height = (1 + math.cos(math.pi * self.passed(epoch))) / 2
+        return self.end + (self.start - self.end) * height
 
 
 # ------------------------------------------------------------------------------------ similarity

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dytemp import checks
 from dytemp.losses.pairs import PairLoss
-from dytemp.losses.sogclr import VARIANTS, BimodalSogCLR
-from dytemp.schedules import Temperature, as_temperature
+from dytemp.losses.sogclr import VARIANTS, BimodalSogCLR, _now
+from dytemp.schedules import Bound, Temperature, as_temperature
 
 
 class BimodalRGCL(BimodalSogCLR):
@@ -52,7 +52,7 @@ class BimodalRGCL(BimodalSogCLR):
         size: int,
         temperature: float | Tensor | Temperature,
         rho: float = 6.5,
-        gamma: float = 0.2,
+        gamma: Bound = 0.2,
         eps: float = 1e-14,
         variant: str = "paper",
     ) -> None:
@@ -70,12 +70,12 @@ class BimodalRGCL(BimodalSogCLR):
         similarity = z1 @ z2.T
         tau = self.temperature(similarity, index)
         fixed = self.tau_now = tau.detach()
-        log_eps = math.log(self.eps) if self.eps else -math.inf
+        gamma, log_eps = _now(self.gamma), math.log(self.eps) if self.eps else -math.inf
         pull = log_average = total = z1.new_zeros(())
         for side, s in ((self.image, similarity), (self.text, similarity.T)):
             h = s - s.diagonal()[:, None]
             with torch.no_grad():
-                weights, average = side.weigh(h / fixed, index)
+                weights, average = side._paper(h / fixed, index, gamma)
                 weights *= torch.sigmoid(average - log_eps)[:, None]  # u / (u + eps)
                 weights /= 2 * len(h) * (len(h) - 1)
             pull = pull + (weights * h).sum()
