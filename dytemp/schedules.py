@@ -1,4 +1,4 @@
-"""How the temperature is chosen: by time, by similarity, by sample or by batch.
+"""How the temperature is chosen: by time, similarity, sample, batch or embedding.
 
 All of them answer one question with one call::
 
@@ -19,7 +19,9 @@ import random
 from typing import TypeAlias
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dytemp import checks
 
@@ -36,8 +38,8 @@ class Temperature(nn.Module):
     epoch : float
         The time that time schedules look at; 0 until `set_epoch` is called.
     depends_on : str
-        What the temperature looks at: ``"time"``, ``"similarity"``, ``"sample"`` or ``"batch"``.
-        A loss refuses a kind that makes no sense for it.
+        What the temperature looks at: ``"time"``, ``"similarity"``, ``"sample"``, ``"batch"`` or
+        ``"embedding"``. A loss refuses a kind that makes no sense for it.
     """
 
     depends_on = "time"
@@ -55,6 +57,9 @@ class Temperature(nn.Module):
 
     def observe(self, positives: Tensor) -> None:
         """Look at the (B,) similarities of the batch's positive pairs before they are used."""
+
+    def see(self, anchors: Tensor) -> None:
+        """Look at the (B, D) unit embeddings, detached, of the anchors that are asked for next."""
 
     def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the temperatures for a block of similarities.
@@ -677,6 +682,96 @@ class PositiveDistance(OfBatch):
     def at(self, alignment: float) -> float:
         """Return the temperature for a mean similarity of the positives."""
         return max(2 * (1 - float(alignment)), self.tau_min)
+
+
+# ------------------------------------------------------------------------------------- embedding
+
+
+class TemperatureNetwork(Temperature):
+    r"""The temperature as a function of the anchor's embedding: TempNet (Qiu et al., 2024).
+
+    .. math:: x = \mathrm{dropout}(\mathrm{sigmoid}(W z + b)), \quad a = P x, \quad
+        w = \mathrm{softmax}(a / e^c), \quad
+        q = \sum_m l_m (w_m - 1/M) \, \mathrm{sigmoid}(a_m) + l_0
+
+    with z the detached unit embedding and the rows of P, the M prototypes, normalised;
+    tau = tau_min + (tau_max - tau_min) sigmoid(q). Samples that look alike share a temperature,
+    and one that was never seen has one. It learns the rule of iSogCLR, KL = rho:
+    ``BimodalISogCLR(size, rho, temperature=(TemperatureNetwork(dim), TemperatureNetwork(dim)))``.
+
+    Parameters
+    ----------
+    dim : int
+        Dimension of the embeddings.
+    prototypes : int
+        M.
+    tau_min, tau_max : float
+        Bounds, 0 < tau_min <= tau_max.
+    dropout : float
+        Share of x that is dropped in training mode, in [0, 1).
+
+    Attributes
+    ----------
+    tau : Tensor or None
+        The temperatures of the last call, detached, shape (anchors,).
+    """
+
+    depends_on = "embedding"
+
+    def __init__(
+        self,
+        dim: int,
+        prototypes: int = 256,
+        tau_min: float = 0.005,
+        tau_max: float = 0.05,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        dim = checks.integer("dim", dim, at_least=1)
+        prototypes = checks.integer("prototypes", prototypes, at_least=1)
+        self.tau_min = checks.number("tau_min", tau_min, above=0)
+        self.tau_max = checks.number("tau_max", tau_max, above=0)
+        checks.bounds(self.tau_min, self.tau_max)
+        self.dropout = checks.number("dropout", dropout, at_least=0, below=1)
+        self.proj = nn.Linear(dim, dim)
+        self.prototypes = nn.Parameter(torch.randn(prototypes, dim))
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(0.01)))  # c
+        self.linear = nn.Linear(prototypes, 1)
+        nn.init.ones_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.anchors: Tensor | None = None
+        self.tau: Tensor | None = None
+
+    def at(self, z: Tensor) -> Tensor:
+        """Return the temperatures (B,) of embeddings (B, D), computed in the network's type."""
+        if z.ndim != 2 or z.shape[1] != self.proj.in_features:
+            wanted = f"(B, {self.proj.in_features})"
+            raise ValueError(f"z must have shape {wanted}, got {tuple(z.shape)}")
+        x = torch.sigmoid(self.proj(F.normalize(z.to(self.proj.weight), dim=1)))
+        x = x * self._kept(x)
+        a = x @ F.normalize(self.prototypes, dim=1).T
+        w = (a / self.log_sharpness.exp()).softmax(dim=1) - 1 / a.shape[1]
+        height = torch.sigmoid(self.linear(w * torch.sigmoid(a))[:, 0])
+        return self.tau_min + (self.tau_max - self.tau_min) * height
+
+    def _kept(self, x: Tensor) -> Tensor:
+        """Return the factors of dropout, the same on all processes."""
+        kept = F.dropout(torch.ones_like(x), self.dropout, self.training)
+        if self.training and dist.is_available() and dist.is_initialized():
+            dist.broadcast(kept, src=0)
+        return kept
+
+    def see(self, anchors: Tensor) -> None:
+        """Take the embeddings of the anchors whose temperatures are asked for next."""
+        self.anchors = anchors
+
+    def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the temperature of each anchor, shape (anchors, 1), connected to the network."""
+        if self.anchors is None or len(self.anchors) != len(similarity):
+            raise ValueError("similarity must belong to anchors that were seen: call see(anchors)")
+        tau = self.at(self.anchors).to(similarity.dtype)
+        self.tau = tau.detach()
+        return tau[:, None]
 
 
 # --------------------------------------------------------------------------------------- helpers

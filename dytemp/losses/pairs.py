@@ -85,9 +85,9 @@ class PairLoss(nn.Module):
     def set_epoch(self, epoch: float) -> None:
         """Set the time, in epochs, for the temperatures of this loss."""
         checks.number("epoch", epoch, at_least=0)
-        for child in self.children():
-            if isinstance(child, Temperature):
-                child.set_epoch(epoch)
+        for module in self.modules():
+            if isinstance(module, Temperature):
+                module.set_epoch(epoch)
 
     @property
     def temperature_now(self) -> float:
@@ -96,13 +96,17 @@ class PairLoss(nn.Module):
 
     def use(self, temperature: Temperature, *kinds: str) -> None:
         """Take a temperature, or refuse it if it is none of the `kinds` that fit this loss."""
+        self.temperature = self.fitting(temperature, *kinds)
+        self.needs_index = temperature.depends_on == "sample"
+
+    def fitting(self, temperature: Temperature, *kinds: str) -> Temperature:
+        """Return a temperature if it is one of the `kinds` that fit this loss."""
         if temperature.depends_on not in kinds:
             raise TypeError(
                 f"temperature of {type(self).__name__} must depend on {' or '.join(kinds)}, "
                 f"got {type(temperature).__name__}, which depends on {temperature.depends_on}"
             )
-        self.needs_index = temperature.depends_on == "sample"
-        self.temperature = temperature
+        return temperature
 
 
 def normalise(z: Tensor) -> Tensor:
