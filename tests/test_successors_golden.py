@@ -58,8 +58,6 @@ TESTED = {
     "tempnet",
 }
 
-Views = Callable[[Tensor, Tensor], Tensor]
-
 
 def close(measured: Any, golden: Any, rtol: float = 1e-9, atol: float = 1e-13) -> None:
     measured = measured.detach() if isinstance(measured, Tensor) else measured
@@ -78,10 +76,10 @@ def steps(case: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         yield torch.tensor(a), torch.tensor(second), torch.tensor(index)
 
 
-def measure(loss: Views, z1: Tensor, z2: Tensor) -> list[float]:
+def measure(loss: Callable[..., Tensor], z1: Tensor, z2: Tensor, *index: Tensor) -> list[float]:
     """Return value, norms of both gradients, a first and a last entry of them."""
     z1, z2 = z1.clone().requires_grad_(), z2.clone().requires_grad_()
-    value = loss(z1, z2)
+    value = loss(z1, z2, *index)
     value.backward()
     d1, d2 = z1.grad, z2.grad
     return [value.item(), d1.norm().item(), d2.norm().item(), d1[0, 0].item(), d2[-1, -1].item()]
@@ -301,7 +299,7 @@ def test_fastclip_v3(given: dict[str, Any], case: str) -> None:
     for (z1, z2, index), golden in zip(steps(case), given["cases"][case], strict=False):
         for name, loss in (("official", official), ("paper", paper)):
             loss.zero_grad()
-            measured = measure(lambda *z: loss(*z, index), z1, z2)  # noqa: B023
+            measured = measure(loss, z1, z2, index)
             close(measured[1:], golden["v"][1:5])
             slopes[name] = loss.temperature.t.grad
             if "u_image" in golden:
@@ -314,7 +312,7 @@ def test_fastclip_v3(given: dict[str, Any], case: str) -> None:
     # The norms for unit leaves; the state is that of the first step.
     z1, z2, index = next(steps(case))
     fresh = rgcl(given["args"], "paper")
-    norms = measure(lambda *z: fresh.from_unit(*z, index), unit(z1), unit(z2))[1:3]
+    norms = measure(fresh.from_unit, unit(z1), unit(z2), index)[1:3]
     close(norms, given["cases"][case][0]["v"][5:7])
 
 
@@ -324,7 +322,7 @@ def test_fastclip_v1_is_sogclr(given: dict[str, Any], case: str) -> None:
     tau, gamma = given["args"]["tau"], given["args"]["gamma"]
     loss = BimodalSogCLR(SIZE, tau, gamma)
     for (z1, z2, index), golden in zip(steps(case), given["cases"][case], strict=False):
-        _, *gradients = measure(lambda *z: loss(*z, index), z1, z2)
+        _, *gradients = measure(loss, z1, z2, index)
         close(np.array(gradients) / (2 * tau), golden["v"][1:5], atol=1e-8)  # the rest is eps
 
 
@@ -401,24 +399,28 @@ def slopes(network: TemperatureNetwork) -> list[float]:
 @every("tempnet")
 def test_tempnet(given: dict[str, Any], case: str) -> None:
     loss = tempnet(given, int(case.split("_")[1][1:]), "official")
-    nets = loss.image.temperature, loss.text.temperature
+    nets, taus = (loss.image.temperature, loss.text.temperature), []
+    for net in nets:
+        net.register_forward_hook(lambda _, __, tau: taus.append(tau) or tau.retain_grad())
     for step, ((z1, z2, index), golden) in enumerate(
         zip(steps(case), given["cases"][case], strict=False)
     ):
         loss.set_epoch(step)
         loss.eval()
-        norms = measure(lambda *z: loss.from_unit(*z, index), unit(z1), unit(z2))[1:3]  # noqa: B023
+        norms = measure(loss.from_unit, unit(z1), unit(z2), index)[1:3]
         loss.train().zero_grad()
-        measured = measure(lambda *z: loss(*z, index), z1, z2)  # noqa: B023
+        taus.clear()
+        measured = measure(loss, z1, z2, index)
         close(measured[:1] + measured[1:] + norms, golden["v"][:1] + golden["v"][2:])
         for net, side, tau in zip(nets, ("image", "text"), golden["tau_mean"], strict=True):
             close(slopes(net), golden[f"param_norms_{side}"])
             close(net.tau.mean(), tau)
             if f"tau_{side}" in golden:
                 close(net.tau, golden[f"tau_{side}"])
+                close(taus[side == "text"].grad[:, 0] * len(z1), golden[f"G_{side}"])
         signed = [p.grad for net in nets for p in (net.log_sharpness, net.linear.bias)]
         close([float(each) for each in signed], golden["signed"])
-        sides = {"image": loss.image, "text": loss.text}
+        sides = {"I": loss.image, "T": loss.text}
         state = {f"s_{name}": s.average[index] * (len(z1) - 1) for name, s in sides.items()}
         state |= {f"b_{name}": s.shift[index] for name, s in sides.items()}
         if "norm_s_b" in golden:
@@ -443,9 +445,7 @@ def test_trajectory_of_tempnet() -> None:
             value.backward()
             optimiser.step()
             before = [net.tau.mean().item() for net in nets]
-            after = [
-                net.at(unit(z)).mean().item() for net, z in zip(nets, (z1, z2), strict=True)
-            ]
+            after = [net.at(unit(z)).mean().item() for net, z in zip(nets, (z1, z2), strict=True)]
             close([value.item(), *before, *after], [golden[0], *golden[2:]])
 
 
@@ -456,7 +456,7 @@ def test_slope_of_tempnet_where_nothing_is_stale(given: dict[str, Any], case: st
     parts = []
     for variant in ("official", "paper"):
         loss = tempnet(given, z1.shape[1], variant)
-        measured = measure(lambda *z: loss(*z, index), z1, z2)  # noqa: B023
+        measured = measure(loss, z1, z2, index)
         parts.append([*measured, *slopes(loss.image.temperature), *slopes(loss.text.temperature)])
     clamped = given["cases"][case][0]["clamped_rows_of_2B"]
     if not clamped:

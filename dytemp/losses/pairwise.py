@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from dytemp.schedules import STATE, Temperature, as_temperature
 
 
 class SigLIP(PairLoss):
-    r"""Sigmoid loss of image-text pairs (Zhai et al., 2023): is this the pair, yes or no?
+    r"""Sigmoid loss of image-text pairs (Zhai et al., 2023): a yes or no for every pair.
 
     .. math:: L = -\frac1B \sum_{ij} \log \mathrm{sigmoid}(y_{ij} (s_{ij} / \tau + b)), \qquad
         y_{ij} = \pm 1
@@ -96,4 +95,4 @@ class Spectral(PairLoss):
         pairs = len(similarity)
         itself = torch.eye(pairs, dtype=torch.bool, device=z1.device)
         penalty = similarity.masked_fill(itself, 0).square().sum() / (pairs * (pairs - 1))
-        return cast(Tensor, (penalty - 2 * similarity.diagonal().mean()) / self.mu)
+        return (penalty - 2 * similarity.diagonal().mean()) / self.mu

@@ -85,4 +85,4 @@ class BimodalRGCL(BimodalSogCLR):
         slope = log_average + self.rho - (1 + doubled) * pull.detach() / fixed
         value = fixed * (log_average + self.rho + 2 * doubled * total)
         surrogate = pull + slope * tau
-        return value + surrogate - surrogate.detach()
+        return cast(Tensor, value + surrogate - surrogate.detach())

@@ -13,6 +13,7 @@ released code does, its oddities included (each is named where it happens).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -412,15 +413,17 @@ class BimodalISogCLR(BimodalSogCLR):
         gamma: Bound = 0.8,
         clip: float | None = 5.0,
         variant: str = "paper",
-        temperature: tuple[Temperature, Temperature] | None = None,
+        temperature: Sequence[Temperature] | None = None,
     ) -> None:
         PairLoss.__init__(self)
+        settings = (size, tau_init, tau_min, tau_max, eta, beta, clip)
         if temperature is None:
-            settings = (size, tau_init, tau_min, tau_max, eta, beta, clip)
-            image, text = Individual(*settings), Individual(*settings)
+            self._set_sides(size, Individual(*settings), Individual(*settings), gamma, variant)
         else:
-            image, text = (self.fitting(each, "embedding") for each in temperature)
-        self._set_sides(size, image, text, gamma, variant)
+            if not isinstance(temperature, Sequence) or len(temperature) != 2:
+                raise TypeError(f"temperature must be a pair of networks, got {temperature!r}")
+            image, text = (self.fitting(as_temperature(t), "embedding") for t in temperature)
+            self._set_sides(size, image, text, gamma, variant)
         self.rho = checks.number("rho", rho, at_least=0)
 
     @property
