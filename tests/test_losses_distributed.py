@@ -17,7 +17,8 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch import Tensor
 
-from dytemp.losses import ISogCLR, MoCo
+from dytemp.losses import BimodalISogCLR, ISogCLR, MoCo
+from dytemp.schedules import TemperatureNetwork
 
 WORLD = 2
 PAIRS = 3  # on each process
@@ -70,6 +71,19 @@ def refusals(rank: int) -> dict[str, str]:
     }
 
 
+def with_dropout(rank: int) -> dict[str, Tensor]:
+    """Return the state after steps with networks that drop out, drawn by each process itself."""
+    torch.manual_seed(0)
+    networks = [TemperatureNetwork(5, 6, dropout=0.5) for _ in range(2)]
+    loss = BimodalISogCLR(registry.SIZE, rho=0.5, temperature=networks)
+    torch.manual_seed(rank)
+    for step in range(STEPS):
+        z1, z2, index = registry.batch(WORLD * PAIRS, seed=step)
+        part = slice(rank * PAIRS, (rank + 1) * PAIRS)
+        loss(z1[part], z2[part], index[part])
+    return loss.state_dict()
+
+
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
@@ -77,6 +91,7 @@ def work(rank: int, folder: str) -> None:
     )
     part = slice(rank * PAIRS, (rank + 1) * PAIRS)
     result = {"runs": [run(case, part) for case in CASES], "refusals": refusals(rank)}
+    result["with dropout"] = with_dropout(rank)
     torch.save(result, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -94,7 +109,9 @@ def test_two_processes_equal_one(case: tuple[torch.dtype, str, str], ranks: list
     tolerance = 1e-6 if case[0] == torch.float32 else 1e-9
 
     def same(measured: object, expected: object) -> None:
-        torch.testing.assert_close(measured, expected, rtol=tolerance, atol=0.1 * tolerance)
+        torch.testing.assert_close(
+            measured, expected, rtol=tolerance, atol=0.1 * tolerance, equal_nan=True
+        )
 
     whole = run(case, slice(None))
     records = [rank["runs"][CASES.index(case)] for rank in ranks]
@@ -119,6 +136,13 @@ def test_states_do_change(ranks: list) -> None:
         first, *_, last = (record["state"] for record in records)
         changes = any(not torch.equal(first[key], last[key]) for key in first)
         assert changes == (case[1] == "MoCo" or registry.LOSSES[case[1]].surrogate)
+
+
+def test_dropout_is_the_same_on_all_processes(ranks: list) -> None:
+    first, second = (rank["with dropout"] for rank in ranks)
+    assert first["image.log_average"].isfinite().any()
+    for key, value in first.items():
+        assert torch.equal(value, second[key])
 
 
 def test_whole_batch_is_checked(ranks: list) -> None:
