@@ -118,6 +118,10 @@ CAPTIONS: Spec = {
 }
 CAPTION_EPOCHS = {"quick": 12, "small": 60, "paper": 200}
 
+# The rates that a temperature is tried at, and the draws that decide; no other study has these.
+RATES = (0.06, 0.125, 0.25, 0.5, 1.0)
+TUNING_DRAWS = (11, 12)
+
 CLASSES = {"mnist5k": 10, "cifar10": 10, "cifar100": 100}
 
 
@@ -158,6 +162,40 @@ def configs(
     return {
         method: [Config(**base | _of_seed(study, seed), loss=loss, seed=seed) for seed in every]
         for method, loss in _STUDIES[study](base["epochs"]).items()
+    }
+
+
+def draw(number: int) -> Spec:
+    """Return the settings that come from the number of a draw: all that is random in a run.
+
+    Class order, images, initial weights, order of the data and views. Draws 1 to 3 were recorded
+    first, with several seeds on the images of one seed, which they keep.
+
+    Parameters
+    ----------
+    number : int
+        At least 1.
+    """
+    number = checks.integer("draw", number, at_least=1)
+    start = 0 if number <= 3 else number
+    return {"permutation": number, "split_seed": start, "seed": start}
+
+
+def learning_rates() -> dict[str, list[Config]]:
+    """Return the study of learning rates: fixed temperatures and TS, each at `RATES`.
+
+    Each method has one configuration a draw of `TUNING_DRAWS`; accuracy is measured at the end
+    alone, and the validation images decide.
+    """
+    methods = _fixed(0.1, 0.2, 0.5, 1.0) | {"TS": _ts(SMALL["epochs"])["TS"]}
+    base = SMALL | {"evaluate_every": 0, "probes": ()}
+    return {
+        f"{method}, rate {rate:g}": [
+            Config(**base | draw(number) | {"loss": loss, "learning_rate": rate})
+            for number in TUNING_DRAWS
+        ]
+        for rate in RATES
+        for method, loss in methods.items()
     }
 
 
