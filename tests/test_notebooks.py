@@ -20,10 +20,10 @@ from bs4 import BeautifulSoup
 from conftest import ROOT
 from nbformat import NotebookNode
 
-from dytemp.lab import report
+from dytemp.lab.book import report
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-LONGEST_CELL = 25  # lines
+LONGEST_CELL = 20  # lines
 
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 

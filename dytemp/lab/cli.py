@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    from dytemp.lab import parallel
+    from dytemp.lab.studies import parallel
 
     notebooks = _notebooks(options.only)
     if options.jobs is not None:
@@ -153,7 +153,7 @@ class _RunLines(io.TextIOBase):
 
 
 def _report(options: argparse.Namespace) -> int:
-    from dytemp.lab import report
+    from dytemp.lab.book import report
 
     executed = _executed(options.scale)
     if options.scale == "recorded" and not executed.is_dir():
@@ -164,7 +164,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from dytemp.lab import runs
+    from dytemp.lab.studies import runs
 
     store = scales.store("recorded")
     run = runs.get(read_yaml(options.config), store)
@@ -175,7 +175,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from dytemp.lab import runs
+    from dytemp.lab.studies import runs
 
     table = runs.verify(options.sample, scales.store("recorded"))
     print(table.to_string(index=False))
@@ -183,14 +183,15 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    from dytemp.lab import papers
+    from dytemp.lab.studies import claims
 
-    claims = json.loads(papers.claims().to_json(orient="records"))  # NaN becomes None
+    found = json.loads(claims.claims().to_json(orient="records"))  # NaN becomes None
     if options.json:
-        print(json.dumps(claims, indent=2, ensure_ascii=False))
+        print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
-    for claim in claims:
-        print("{paper:9}{claim:5}{verdict:16}{statement}".format_map(claim))
+    for claim in found:
+        words = f"{claim['outcome']}, {claim['scope']}" if claim["scope"] else claim["outcome"]
+        print(f"{claim['paper']:9}{claim['claim']:5}{words:28}{claim['statement']}")
         if claim["effect"] is not None:
             print(" " * 30 + _evidence(claim))
     return 0
@@ -198,7 +199,7 @@ def _claims(options: argparse.Namespace) -> int:
 
 def _evidence(claim: dict[str, Any]) -> str:
     interval = "" if claim["low"] is None else " [{low:.4g}, {high:.4g}]".format_map(claim)
-    return f"effect {claim['effect']:.4g}{interval}, {claim['seeds']} seeds, {claim['notebook']}"
+    return f"effect {claim['effect']:.4g}{interval}, {claim['draws']} draws, {claim['notebook']}"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
