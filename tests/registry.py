@@ -114,16 +114,14 @@ def _moco(temperature: Temperature, dim: int) -> PairLoss:
 
 def _bimodal(variant: str) -> Callable[[Temperature | None, int], PairLoss]:
     def build(temperature: Temperature | None, dim: int) -> PairLoss:
-        if isinstance(temperature, schedules.TemperatureNetwork):
-            # One for both, in the dimension asked for: swapping the views changes nothing.
-            temperature = _network(temperature.tau_min, temperature.tau_max, dim)
+        # One for both: swapping the views changes nothing.
         pair = None if temperature is None else (temperature, temperature)
         return losses.BimodalISogCLR(SIZE, rho=0.5, tau_init=0.3, variant=variant, temperature=pair)
 
     return build
 
 
-ANY = ("time", "learned", "similarity", "sample", "batch")
+ANY = ("time", "learned", "similarity", "sample", "batch", "embedding")
 GIVEN = ("time", "sample")
 
 LOSSES: dict[str, Loss] = {
@@ -166,7 +164,8 @@ LOSSES: dict[str, Loss] = {
     ),
     "DCLW": Loss(lambda t, dim: losses.DCLW(t), ANY),
     "HardNegative": Loss(
-        lambda t, dim: losses.HardNegative(t), ("time", "learned", "sample", "batch")
+        lambda t, dim: losses.HardNegative(t),
+        ("time", "learned", "sample", "batch", "embedding"),
     ),
     "DualTemperature": Loss(lambda t, dim: losses.DualTemperature(t), ("time",)),
     "SigLIP": Loss(lambda t, dim: losses.SigLIP(t), ("time", "learned", "similarity", "batch")),
@@ -195,6 +194,8 @@ def build(
 ) -> PairLoss:
     """Build a loss with a temperature that stays between two bounds."""
     given = None if name == OWN else temperature(name, low, high)
+    if isinstance(given, schedules.TemperatureNetwork):
+        given = _network(low, high, dim)
     return LOSSES[loss].build(given, dim)
 
 

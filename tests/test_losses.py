@@ -45,6 +45,7 @@ from dytemp.schedules import (
     PerClass,
     SimilarityCosine,
     Temperature,
+    TemperatureNetwork,
 )
 
 same = torch.testing.assert_close
@@ -351,7 +352,7 @@ def is_derivative(case: tuple[str, str]) -> bool:
     """Tell whether the gradient is that of the value: nothing in it is held constant."""
     name, temperature = case
     built = registry.temperature(temperature) if temperature != registry.OWN else None
-    held = getattr(built, "detach", False) or isinstance(built, OfBatch)
+    held = getattr(built, "detach", False) or isinstance(built, OfBatch | TemperatureNetwork)
     exact = name in OBJECTIVES and name not in ("MACL", "DualTemperature")
     return (exact or name == "BimodalRGCL, paper") and not held
 
@@ -801,9 +802,9 @@ def test_rotation_of_the_space(name, temperature, pairs_, dim, seed) -> None:
     one, other = build(name, temperature, dim).double(), build(name, temperature, dim).double()
     if isinstance(other, MoCo):
         other.queue = other.queue @ turn
-    if temperature == "TemperatureNetwork":
-        weight = other.image.temperature.proj.weight
-        weight.data = weight.data @ turn
+    for network in other.modules():
+        if isinstance(network, TemperatureNetwork):
+            network.proj.weight.data = network.proj.weight.data @ turn
     value, d1, d2 = evaluate(one, z1, z2, index)
     turned, e1, e2 = evaluate(other, z1 @ turn, z2 @ turn, index)
     same((turned, e1, e2), (value, d1 @ turn, d2 @ turn), rtol=1e-9, atol=1e-11)
@@ -1003,7 +1004,7 @@ def test_state_per_sample_stays_in_float64_whatever_the_embeddings(name, dtype) 
     for step in range(3):
         z1, z2, index = batch(4, seed=step)
         evaluate(loss, z1.to(dtype), z2.to(dtype), index)
-    assert {value.dtype for value in loss.state_dict().values()} == {torch.float64}
+    assert {buffer.dtype for buffer in loss.buffers()} == {torch.float64}
     wide = at_temperature(name, 0.3, 5)
     for step in range(3):
         evaluate(wide, *batch(4, seed=step))
@@ -1020,7 +1021,7 @@ def test_state_per_sample_may_be_made_narrow(name: str) -> None:
         measured = evaluate(narrow, z1.float(), z2.float(), index)
         expected = evaluate(wide, z1, z2, index)
         same([m.double() for m in measured], list(expected), rtol=1e-4, atol=1e-5)
-    assert {value.dtype for value in narrow.state_dict().values()} == {torch.float32}
+    assert {buffer.dtype for buffer in narrow.buffers()} == {torch.float32}
 
 
 @pytest.mark.parametrize("name", SURROGATES)
@@ -1088,9 +1089,9 @@ def test_gamma_may_be_a_schedule(family, variant) -> None:
     state = snapshot(moving)
     for epoch, gamma in enumerate(weights):
         fixed = family(registry.SIZE, gamma=gamma, variant=variant)
+        fixed.load_state_dict(state)
         for loss in (moving, fixed):
             loss.set_epoch(epoch)
-        fixed.load_state_dict(state)
         z1, z2, _ = batch(4, seed=epoch)
         index = torch.arange(4) + epoch
         expected = evaluate(fixed, z1, z2, index)

@@ -113,15 +113,17 @@ def test_every_loss_refuses_bad_views(loss: str, wrong: str) -> None:
 
 INDICES: dict[str, tuple[object, type[Exception], list[str]]] = {
     "missing": (None, ValueError, ["index is needed", "int64 tensor of shape (4,)"]),
-    "a list": ([0, 1, 2, 3], TypeError, ["index must be an int64 tensor", "list"]),
+    "a number": (3, TypeError, ["index must be an int64 tensor", "int"]),
+    "words": (["a", "b"], TypeError, ["index must be an int64 tensor", "['a', 'b']"]),
+    "a string": ("0123", TypeError, ["index must be an int64 tensor", "str"]),
     "floating": (INDEX.float(), TypeError, ["index must be an int64 tensor", "float32"]),
-    "short integers": (INDEX.int(), TypeError, ["index must be an int64 tensor", "int32"]),
+    "a floating list": ([0.0, 1.0, 2.0, 3.0], TypeError, ["int64 tensor", "list of torch.float32"]),
+    "numbers beyond int64": ([0, 1, 2, 10**30], TypeError, ["index must be an int64 tensor"]),
     "booleans": (INDEX > 1, TypeError, ["index must be an int64 tensor", "bool"]),
     "too short": (INDEX[:3], ValueError, ["index must have shape (4,)", "(3,)"]),
-    "a column": (INDEX[:, None], ValueError, ["index must have shape (4,)", "(4, 1)"]),
+    "a row": (INDEX[None], ValueError, ["index must have shape (4,)", "(1, 4)"]),
     "negative": (INDEX - 1, ValueError, ["index must lie in 0 .. 23", "-1 .. 2"]),
     "beyond the data set": (INDEX + 21, ValueError, ["index must lie in 0 .. 23", "21 .. 24"]),
-    "repeated": (INDEX // 2, ValueError, ["index must not repeat a sample"]),
 }
 NEED_INDEX = {case[0]: case for case in registry.CASES if registry.build(*case).needs_index}
 
@@ -312,7 +314,8 @@ REFUSED: list[Row] = [
     # ---- temperatures: sample, batch and embedding
     (lambda: PerClass([], LABELS), ValueError, ["taus must be a list of numbers", "[]"]),
     (lambda: PerClass(0.1, LABELS), TypeError, ["taus must be a list of numbers", "0.1"]),
-    (lambda: PerClass(LEARNED, LABELS), TypeError, ["taus must be a list of numbers", "0.1"]),
+    (lambda: PerClass(LEARNED, LABELS), TypeError, ["taus must not require a gradient"]),
+    (lambda: PerClass(Z[0, 0], LABELS), TypeError, ["taus must be a list of numbers", "1."]),
     (lambda: PerClass(["a"], LABELS), TypeError, ["taus must be a number", "str 'a'"]),
     (lambda: PerClass([True], LABELS), TypeError, ["taus must be a number", "bool True"]),
     (lambda: PerClass([[0.1]], LABELS), TypeError, ["taus must be a number", "list [0.1]"]),
@@ -320,16 +323,16 @@ REFUSED: list[Row] = [
     (lambda: PerClass([0.1, 0, 0.1], LABELS), ValueError, ["taus", ABOVE_0]),
     (lambda: PerClass([0.1, NAN, 1], LABELS), ValueError, ["taus", ABOVE_0]),
     (lambda: PerClass([0.1], LABELS), ValueError, ["labels must lie in 0 .. 0", "0 .. 2"]),
-    (lambda: PerClass([0.1], [0, 0]), TypeError, ["labels must be an int64 tensor", "list"]),
+    (lambda: PerClass([0.1], "00"), TypeError, ["labels must be an int64 tensor", "str"]),
     (lambda: PerClass([0.1], LABELS.float()), TypeError, ["labels must be an int64 tensor"]),
-    (lambda: PerClass([0.1], LABELS[None]), ValueError, ["labels", "shape (samples,)", "(1, 6)"]),
-    (lambda: PerClass([0.1], LABELS[:0]), ValueError, ["labels", "shape (samples,)", "(0,)"]),
+    (lambda: PerClass([0.1], LABELS[None]), ValueError, ["labels", "shape (N,)", "(1, 6)"]),
+    (lambda: PerClass([0.1], LABELS[:0]), ValueError, ["labels", "at least 1 sample"]),
     (
         lambda: NTXent(PerClass([0.1] * 3, LABELS))(Z, Z, INDEX + 3),
         ValueError,
         ["index must lie in 0 .. 5", "3 .. 6"],
     ),
-    (lambda: PerClass([0.1] * 3, LABELS)(Z), TypeError, ["index must be an int64 tensor"]),
+    (lambda: PerClass([0.1] * 3, LABELS)(Z), ValueError, ["index is needed", "shape (4,)"]),
     (lambda: Individual(0, 0.1, 0.1, 1), ValueError, ["size must be at least 1"]),
     (lambda: Individual(9, 0.1, 0.2, 1), ValueError, ["tau_init", "at least 0.2, at most 1"]),
     (lambda: Individual(9, 0.1, 0.1, 1, eta=NAN), ValueError, ["eta", NOT_BELOW_0]),
@@ -351,7 +354,7 @@ REFUSED: list[Row] = [
         ["must belong to anchors", "see(anchors)"],
     ),
     (lambda: TemperatureNetwork(3).at(Z[0]), ValueError, ["z must have shape (B, 3)", "(3,)"]),
-    (lambda: CLIP(NETWORK), TypeError, ["temperature of CLIP must depend on", "on embedding"]),
+    (lambda: SigLIP(NETWORK), TypeError, ["temperature of SigLIP must depend on", "on embedding"]),
     # ---- helpers and checks
     (lambda: CLIP(torch.ones(2)), ValueError, ["temperature", "without dimensions", "(2,)"]),
     (lambda: SimilarityCosine(torch.tensor(0.0), 1), ValueError, ["tau_min", ABOVE_0]),

@@ -28,6 +28,7 @@ from dytemp.schedules import (
     SimilarityLinear,
     Step,
     Temperature,
+    Timed,
     Triangle,
     as_temperature,
 )
@@ -116,7 +117,10 @@ def test_state_of_a_temperature_survives_a_round_trip(name: str) -> None:
     one, other = registry.temperature(name, 0.1, 0.7), registry.temperature(name, 0.2, 0.3)
     state = one.state_dict()
     other.load_state_dict(state)
-    assert set(state) == {name for name, _ in (*one.named_buffers(), *one.named_parameters())}
+    tensors = {name for name, _ in (*one.named_buffers(), *one.named_parameters())}
+    epochs_ = {name for name in state if name.endswith("_extra_state")}
+    assert set(state) == tensors | epochs_
+    assert len(epochs_) == sum(isinstance(module, Timed) for module in one.modules())
     for key, value in other.state_dict().items():
         assert torch.equal(value, state[key])
 

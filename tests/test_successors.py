@@ -360,9 +360,21 @@ def test_a_network_starts_with_nearly_one_temperature() -> None:
 
 def test_dropout_of_a_network_is_for_training() -> None:
     z, network = torch.randn(6, 5), TemperatureNetwork(5, 8, dropout=0.5)
-    assert not torch.equal(network.at(z), network.at(z))
+    first, second = network.at(z), network.at(z)
+    assert not torch.equal(first, second)
+    network.set_epoch(0)  # epoch and call say what is dropped, not the global generator
+    assert torch.equal(network.at(z), first)
+    network.set_epoch(1)
+    assert not torch.equal(network.at(z), first)
     network.eval()
     assert torch.equal(network.at(z), network.at(z))
+
+
+def test_dropout_leaves_the_mean_of_what_it_drops() -> None:
+    network = TemperatureNetwork(5, 8, dropout=0.3)
+    kept = torch.stack([network._dropped(torch.ones(50, 40)) for _ in range(20)])
+    assert kept.mean().item() == pytest.approx(1, abs=0.02)
+    assert kept.unique().tolist() == pytest.approx([0, 1 / 0.7])
 
 
 def test_a_network_without_slope_is_bimodal_sogclr() -> None:

@@ -52,7 +52,7 @@ class SigLIP(PairLoss):
         """Return the loss of embeddings that are normalised already."""
         similarity = z1 @ z2.T
         self.temperature.observe(similarity.detach().diagonal())
-        tau = self.temperature(similarity, index)
+        tau = self.tau_of(similarity, z1, index)
         self.tau_now = tau.detach().mean()
         answers = 2 * torch.eye(len(z1), dtype=z1.dtype, device=z1.device) - 1
         return -F.logsigmoid(answers * (similarity / tau + self.bias)).sum() / len(z1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dytemp import checks
-from dytemp.losses.pairs import PairLoss
+from dytemp.losses.pairs import PairLoss, surrogate
 from dytemp.losses.sogclr import VARIANTS, BimodalSogCLR, _now
 from dytemp.schedules import Bound, Temperature, as_temperature
 
@@ -66,9 +66,9 @@ class BimodalRGCL(BimodalSogCLR):
 
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""
-        index = checks.index(index, len(z1), self.size)
+        index = self._positions(index, len(z1), self.size)
         similarity = z1 @ z2.T
-        tau = self.temperature(similarity, index)
+        tau = checks.scalar("temperature", self.tau_of(similarity, z1, index))
         fixed = self.tau_now = tau.detach()
         gamma, log_eps = _now(self.gamma), math.log(self.eps) if self.eps else -math.inf
         pull = log_average = total = z1.new_zeros(())
@@ -84,5 +84,5 @@ class BimodalRGCL(BimodalSogCLR):
         doubled = self.variant == "official"
         slope = log_average + self.rho - (1 + doubled) * pull.detach() / fixed
         value = fixed * (log_average + self.rho + 2 * doubled * total)
-        surrogate = pull + slope * tau
-        return cast(Tensor, value + surrogate - surrogate.detach())
+        gradient = pull + slope * tau  # a term without value
+        return surrogate(value + gradient - gradient.detach())

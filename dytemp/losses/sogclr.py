@@ -21,14 +21,14 @@ from torch import Tensor
 
 from dytemp import checks
 from dytemp.losses.infonce import partners, softmax_
-from dytemp.losses.pairs import PairLoss, blockwise
+from dytemp.losses.pairs import PairLoss, blockwise, held, no_second_derivative, surrogate
 from dytemp.schedules import (
     STATE,
     Bound,
     Individual,
     OfTime,
     Temperature,
-    TemperatureNetwork,
+    Timed,
     as_temperature,
     as_time,
     is_learned,
@@ -73,7 +73,20 @@ def robust_objective(h: Tensor, tau: Tensor | float, rho: float) -> Tensor:
 # ---------------------------------------------------------------------------------- one modality
 
 
-class SogCLR(PairLoss):
+class _Global(PairLoss):
+    """A loss that remembers something of every sample."""
+
+    remembers = True
+
+    def _positions(self, index: Tensor | None, batch: int, size: int) -> Tensor:
+        """Return the positions of the batch; in training none may occur twice."""
+        checked = checks.index(index, batch, size)
+        if self.training:
+            checks.unrepeated(checked)
+        return checked
+
+
+class SogCLR(_Global):
     """Global contrastive loss of images (SogCLR): 2B anchors, 2B - 2 negatives each.
 
     The value is the sum over the two views, the mean over the images, as in the authors' code.
@@ -111,7 +124,7 @@ class SogCLR(PairLoss):
 
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""
-        index = checks.index(index, len(z1), len(self.log_average))
+        index = self._positions(index, len(z1), len(self.log_average))
         z, owners = torch.cat([z1, z2]), torch.cat([index, index])
         old = self.log_average[owners, None].to(z.dtype)
         restart, gamma = self._restarts(old), _now(self.gamma)
@@ -119,9 +132,9 @@ class SogCLR(PairLoss):
         # Room from the start, as in the losses of the softmax family.
         averages, tau_slopes, taus = z.new_empty(3, len(z), 1)
 
-        def block(similarity: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        def block(similarity: Tensor, start: int, wanted: bool) -> tuple[Tensor, Tensor]:
             rows = slice(start, start + len(similarity))
-            tau = self.temperature(similarity, owners[rows])
+            tau = held(self.temperature, similarity, owners[rows])
             weights = similarity / tau
             positives = others[rows, None]
             weights.diagonal(start).fill_(-torch.inf)  # neither the anchor itself
@@ -134,7 +147,7 @@ class SogCLR(PairLoss):
             weights.scatter_(1, positives, -1)
             return pull.sum() - similarity.gather(1, positives).sum(), weights
 
-        loss = blockwise(z, z, self.temperature, block) / len(z1)
+        loss = blockwise(z, self.temperature, block, no_second_derivative) / len(z1)
         self.tau_now = taus.mean()
         if self.training:
             first, second = averages[:, 0].to(self.log_average).chunk(2)
@@ -211,11 +224,6 @@ class ISogCLR(SogCLR):
         """The temperature of every sample, shape (size,)."""
         return cast(Tensor, self.temperature.tau)
 
-    def set_epoch(self, epoch: float) -> None:
-        """Set the epoch; 0 restarts the moving averages of the official variant."""
-        super().set_epoch(epoch)
-        self.epoch = epoch
-
     @property
     def _stores_sum(self) -> bool:
         return False
@@ -254,7 +262,7 @@ def _now(gamma: OfTime) -> float:
 # --------------------------------------------------------------------------- images and their texts
 
 
-class _Side(torch.nn.Module):
+class _Side(Timed):
     """The anchors of one modality: their moving averages, and maybe their temperatures."""
 
     def __init__(self, size: int, temperature: Temperature, variant: str) -> None:
@@ -279,7 +287,7 @@ class _Side(torch.nn.Module):
         h = similarity - similarity.diagonal()[:, None]
         others = len(h) - 1
         self.temperature.see(anchors.detach())
-        tau = self.temperature(h, index)
+        tau = self.temperature(h, index) if self._network else held(self.temperature, h, index)
         with torch.no_grad():
             rule = self._official if self.variant == "official" else self._paper
             weights, log_average = rule(h / tau, index, gamma)
@@ -287,12 +295,16 @@ class _Side(torch.nn.Module):
         if rho is not None:
             with torch.no_grad():
                 tau_slope = log_average + rho - (weights * h / tau).sum(dim=1) / others
-            if isinstance(self.temperature, TemperatureNetwork):
+            if self._network:
                 lesson = (tau_slope * tau[:, 0]).mean()
                 loss = loss + lesson - lesson.detach()
             elif self.training:
                 cast(Individual, self.temperature).descend(index, tau_slope)
         return loss, tau.detach()
+
+    @property
+    def _network(self) -> bool:
+        return self.temperature.depends_on == "embedding"
 
     def _paper(self, logits: Tensor, index: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
         """Average over the negatives alone, from its first value on."""
@@ -310,8 +322,7 @@ class _Side(torch.nn.Module):
 
         That of TempNet has no positive in the sum, restarts in epoch 0, and has a floor.
         """
-        network = isinstance(self.temperature, TemperatureNetwork)
-        others = len(logits) - 1
+        network, others = self._network, len(logits) - 1
         old_shift = self.shift[index].to(logits.dtype)
         shift = torch.maximum(old_shift, logits.amax(dim=1))
         terms = torch.exp(logits - shift[:, None])
@@ -329,7 +340,7 @@ class _Side(torch.nn.Module):
         return terms / (average[:, None] + floor), average.log() + shift
 
 
-class BimodalSogCLR(PairLoss):
+class BimodalSogCLR(_Global):
     """Global contrastive loss of image-text pairs: z1 are images, z2 texts.
 
     The value is the mean over the images plus the mean over the texts.
@@ -369,13 +380,13 @@ class BimodalSogCLR(PairLoss):
 
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""
-        index = checks.index(index, len(z1), self.size)
+        index = self._positions(index, len(z1), self.size)
         similarity = z1 @ z2.T
         gamma = _now(self.gamma)
         image_loss, tau_image = self.image(z1, similarity, index, gamma, self.rho)
         text_loss, tau_text = self.text(z2, similarity.T, index, gamma, self.rho)
         self.tau_now = (tau_image.mean() + tau_text.mean()) / 2
-        return cast(Tensor, image_loss + text_loss)
+        return surrogate(image_loss + text_loss)
 
 
 class BimodalISogCLR(BimodalSogCLR):

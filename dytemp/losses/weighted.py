@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dytemp import checks
-from dytemp.losses.infonce import partners
-from dytemp.losses.pairs import PairLoss
+from dytemp.losses.infonce import ANY, _TwoViewLoss
+from dytemp.losses.pairs import PairLoss, held
 from dytemp.schedules import Temperature, as_temperature, is_learned
 
 # --------------------------------------------------------------------------------------- formulas
@@ -118,23 +118,13 @@ def _pool(logits: Tensor, positives: Tensor, excluded: Tensor | None) -> Tensor:
 # ----------------------------------------------------------------------------------------- losses
 
 
-class _WholeMatrix(PairLoss):
-    """A loss of the (2B, 2B) similarities of two views, mean over the 2B anchors."""
+class _WholeMatrix(_TwoViewLoss):
+    """A loss of two views whose gradient is left to autograd."""
 
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""
-        z = torch.cat([z1, z2])
-        similarity, positives = z @ z.T, partners(len(z), z.device)
-        self.temperature.observe((z1 * z2).detach().sum(dim=1))
         owners = None if index is None else torch.cat([index, index])
-        tau = self.temperature(similarity, owners)
-        self.tau_now = tau.detach().mean()
-        itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-        return self.rows(similarity, positives, tau, itself).mean()
-
-    def rows(self, similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
-        """Return the loss of each anchor."""
-        raise NotImplementedError
+        return self._plain(torch.cat([z1, z2]), owners) / (2 * len(z1))
 
 
 class DCLW(_WholeMatrix):
@@ -152,8 +142,7 @@ class DCLW(_WholeMatrix):
     """
 
     def __init__(self, temperature: float | Tensor | Temperature = 0.1, sigma: float = 0.5) -> None:
-        super().__init__()
-        self.use(as_temperature(temperature), "time", "similarity", "sample", "batch")
+        super().__init__(temperature, *ANY)
         self.sigma = checks.number("sigma", sigma, above=0)
 
     def rows(self, similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
@@ -186,8 +175,7 @@ class HardNegative(_WholeMatrix):
         beta: float = 1.0,
         prior: float = 0.1,
     ) -> None:
-        super().__init__()
-        self.use(as_temperature(temperature), "time", "sample", "batch")
+        super().__init__(temperature, "time", "sample", "batch", "embedding")
         self.beta = checks.number("beta", beta, at_least=0)
         self.prior = checks.number("prior", prior, at_least=0, below=1)
 
@@ -223,7 +211,8 @@ class DualTemperature(PairLoss):
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""
         similarity = z1 @ z2.T
-        tau = self.tau_now = self.temperature(similarity, index)
+        tau = held(self.temperature, similarity, index)
+        self.tau_now = tau.mean()
         positives = torch.arange(len(z1), device=z1.device)
         first, second = (
             dual_temperature(s, positives, tau, self.ratio) for s in (similarity, similarity.T)
