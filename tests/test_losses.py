@@ -873,6 +873,7 @@ def test_collapsed_embeddings(name: str, temperature: str, pairs_: int) -> None:
         if temperature != registry.OWN:
             given_ = registry.temperature(temperature)
             given_.observe(torch.ones(pairs_))
+            given_.see(F.normalize(z, dim=1))
             logit = (1 / given_(torch.ones(pairs_, 1), torch.arange(pairs_))).mean().item()
         assert value.item() == pytest.approx(uniform_limit(name, pairs_, logit))
     elif name.endswith("paper"):  # weights 1/m: mean minus positive

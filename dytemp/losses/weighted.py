@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dytemp import checks
-from dytemp.losses.infonce import ANY, _TwoViewLoss
+from dytemp.losses.infonce import ANY, _TwoViewLoss, decoupled, model_aware
 from dytemp.losses.pairs import PairLoss, held
 from dytemp.schedules import Temperature, as_temperature, is_learned
 
@@ -38,9 +38,11 @@ def weighted_decoupled(
     with j over the negatives and the softmax over the n anchors. The weights have mean 1; that of
     a pair much more similar than the others is negative.
     """
-    logits = similarity / tau
-    weights = 2 - len(logits) * (_positive(similarity, positives) / sigma).softmax(dim=0)
-    return _pool(logits, positives, excluded) - weights * _positive(logits, positives)
+    positive = similarity.gather(1, positives[:, None])
+    weights = 2 - len(similarity) * (positive / sigma).softmax(dim=0)
+    own = (torch.ones_like(similarity) / tau).gather(1, positives[:, None])  # 1 / tau of the pair
+    excess = (1 - weights) * positive * own
+    return decoupled(similarity, positives, tau, excluded) + excess[:, 0]
 
 
 def hard_negative(
@@ -60,20 +62,21 @@ def hard_negative(
     exp(beta s / tau), and pi the `prior`. Computed in logarithms. An anchor on the floor of the
     maximum passes no gradient to its negatives.
     """
-    logits = similarity / tau
-    candidates = logits.shape[1] - 1
-    number = candidates - (0 if excluded is None else excluded.sum(dim=1))
-    log_n = torch.as_tensor(number, dtype=logits.dtype, device=logits.device).log()
-    positive = _positive(logits, positives)
-    hard = _pool((1 + beta) * logits, positives, excluded)
-    hard = hard - _pool(beta * logits, positives, excluded) + log_n
+
+    def excess(similarity: Tensor) -> Tensor:
+        """Return the logarithm of a sum over the negatives, divided by the positive."""
+        return decoupled(similarity, positives, tau, excluded)
+
+    log_n = excess(torch.zeros_like(similarity))
+    hard = excess((1 + beta) * similarity) - excess(beta * similarity) + log_n
     # log(R - pi N pos) = log R + log(1 - exp(gap)), where that is a number.
-    gap = positive + log_n + (math.log(prior) if prior else -math.inf) - hard
+    gap = log_n + (math.log(prior) if prior else -math.inf) - hard
     above = gap < 0
     share = torch.where(above, gap, -1).expm1().neg().log()
     corrected = torch.where(above, hard + share - math.log1p(-prior), -math.inf)
-    floor = log_n - _positive(torch.ones_like(similarity) / tau, positives)
-    return -F.logsigmoid(positive - torch.maximum(corrected, floor))
+    own = similarity.gather(1, positives[:, None])
+    floor = excess(torch.full_like(similarity, -1).scatter(1, positives[:, None], own))
+    return -F.logsigmoid(-torch.maximum(corrected, floor))
 
 
 def dual_temperature(
@@ -87,32 +90,12 @@ def dual_temperature(
 
     .. math:: L_i = \mathrm{sg}\left(\frac{1 - Q_i}{1 - P_i}\right) (-\log P_i)
 
-    with P the softmax probability of the positive at tau and Q that at ratio tau. The slope is
-    (1 - Q) times that of the log-odds x of the negatives, so nothing overflows as P tends to 1.
+    with P the softmax probability of the positive at tau and Q that at ratio tau: `model_aware`
+    with the weight 1 - Q.
     """
-    logits = similarity / tau
-    x, second = (
-        _pool(each, positives, excluded) - _positive(each, positives)
-        for each in (logits, logits.detach() / ratio)
-    )
-    share = torch.sigmoid(second)  # 1 - Q
-    with torch.no_grad():  # -log P / (1 - P), which tends to 1 with P
-        loss = torch.where(x < -40, 1, -F.logsigmoid(-x) / torch.sigmoid(x))
-        offset = share * (loss - x)
-    return share * x + offset
-
-
-def _positive(matrix: Tensor, positives: Tensor) -> Tensor:
-    """Return each row's entry of the positive."""
-    return matrix.gather(1, positives[:, None])[:, 0]
-
-
-def _pool(logits: Tensor, positives: Tensor, excluded: Tensor | None) -> Tensor:
-    """Return the log-sum-exp over each row's negatives."""
-    negatives = logits.scatter(1, positives[:, None], -torch.inf)
-    if excluded is not None:
-        negatives = negatives.masked_fill(excluded, -torch.inf)
-    return negatives.logsumexp(dim=1)
+    log_odds = decoupled(similarity.detach() / ratio, positives, tau, excluded)
+    share = torch.sigmoid(log_odds).detach()  # 1 - Q
+    return share * model_aware(similarity, positives, tau, excluded)
 
 
 # ----------------------------------------------------------------------------------------- losses
