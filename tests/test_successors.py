@@ -451,3 +451,29 @@ def test_losses_with_tables_of_temperatures_have_no_parameters() -> None:
     assert isinstance(loss.image.temperature, Individual)
     assert not list(loss.parameters())
     assert MACL().temperature.tau is None
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        DCLW(0.3),
+        HardNegative(0.3),
+        SigLIP(0.3),
+        Spectral(),
+        NTXent(LogScale(0.3)),
+        CLIP(SimilarityRoot(0.2, 0.5, detach=False)),
+    ],
+    ids=lambda loss: type(loss).__name__,
+)
+def test_second_derivatives(loss: torch.nn.Module) -> None:
+    z1, z2, _ = batch(3, 4)
+    inputs = z1.requires_grad_(), z2.requires_grad_()
+    assert torch.autograd.gradgradcheck(loss.double(), inputs, atol=1e-6, rtol=1e-5)
+
+
+def test_second_derivatives_of_a_surrogate_are_refused() -> None:
+    z1, z2, index = batch(4)
+    z1.requires_grad_()
+    for loss in (BimodalRGCL(SIZE, LogScale()), learning()):
+        with pytest.raises(RuntimeError, match="surrogate"):
+            torch.autograd.grad(loss(z1, z2, index), z1, create_graph=True)
