@@ -143,7 +143,8 @@ def configs(
     study : str
         "ts", "ts_geometry" (where its images lie on the sphere), "ts_synthetic" (generated
         patterns), "isogclr", "isogclr_balanced" (as many images, all classes of one size),
-        "isogclr_captions" or "dystress".
+        "isogclr_captions", "dystress", "successors" (rules that came later, on images) or
+        "successors_captions" (on images with texts).
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     draws : sequence of int, optional
@@ -259,11 +260,12 @@ def _settings(study: str, protocol: str) -> Spec:
         return SYNTHETIC | points | {"epochs": epochs, "warmup_epochs": epochs // 200}
     if study == "ts_geometry":
         return _settings("ts", protocol) | {"geometry": True, "evaluate_every": 4, "probes": ()}
-    if study == "isogclr_captions":
+    if study.endswith("_captions"):
         return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
     if study == "isogclr_balanced":
         return _balanced(_settings("isogclr", protocol))
-    return {"quick": QUICK, "small": SMALL, "paper": PAPER[study]}[protocol]
+    paper = PAPER["ts" if study == "successors" else study]  # where they are to be compared
+    return {"quick": QUICK, "small": SMALL, "paper": paper}[protocol]
 
 
 def _balanced(settings: Spec) -> Spec:
@@ -359,8 +361,43 @@ def _dystress(epochs: int) -> dict[str, Spec]:
     }
 
 
+def _successors(epochs: int) -> dict[str, Spec]:
+    """Return what came after the three papers, each at its own defaults, beside fixed ones."""
+    falling = {"name": "HalfCosine", "start": 1.0, "end": 0.2, "epochs": epochs / 2}
+    global_loss = _isogclr(epochs)["SogCLR"]
+    return _fixed(0.1, 0.2, 0.5) | {
+        "SogCLR": global_loss,
+        "SogCLR, falling γ": global_loss | {"gamma": falling},
+        "DCL": {"name": "DCL", "temperature": 0.1},
+        "DCLW": {"name": "DCLW", "temperature": 0.1, "sigma": 0.5},
+        "HCL": {"name": "HardNegative", "temperature": 0.5, "beta": 1.0, "prior": 0.1},
+        "SimCo": {"name": "DualTemperature", "temperature": 0.1, "ratio": 10.0},
+        "PPS": {"name": "NTXent", "temperature": {"name": "PositiveDistance"}},
+        "spectral": {"name": "Spectral"},
+    }
+
+
+def _successors_captions(epochs: int) -> dict[str, Spec]:
+    """Return the later rules for image-text pairs; one radius for those that have one."""
+    before = _isogclr_captions(epochs)
+    network = {"name": "TemperatureNetwork", "tau_min": 0.01, "tau_max": 0.5}
+    root = {"name": "SimilarityRoot", "tau_min": 0.05, "tau_max": 0.1}
+    networks = {"name": "BimodalISogCLR", "rho": 2.0, "temperature": [network, network]}
+    return {
+        "CLIP": before["CLIP"],
+        "CLIP, learned τ": {"name": "CLIP", "temperature": {"name": "LogScale"}},
+        "SigLIP": {"name": "SigLIP", "temperature": {"name": "LogScale", "tau": 0.1}},
+        "TeMo": {"name": "CLIP", "temperature": root},
+        "RGCL": {"name": "BimodalRGCL", "rho": 2.0, "temperature": {"name": "LogScale"}},
+        "iSogCLR": before["iSogCLR"],
+        "TempNet": networks,
+    }
+
+
 # Where the draws are not 1 to 3 (scale quick) or 1 to 5.
 _DRAWS = {
+    ("successors", "quick"): (1,),
+    ("successors_captions", "quick"): (1,),
     ("ts", "quick"): (1, 2),
     ("ts_geometry", "recorded"): (1,),
     ("ts_geometry", "small"): (1,),
@@ -380,4 +417,6 @@ _STUDIES = {
     "isogclr_balanced": _isogclr_balanced,
     "isogclr_captions": _isogclr_captions,
     "dystress": _dystress,
+    "successors": _successors,
+    "successors_captions": _successors_captions,
 }
