@@ -383,12 +383,14 @@ def _successors_captions(epochs: int) -> dict[str, Spec]:
     network = {"name": "TemperatureNetwork", "tau_min": 0.01, "tau_max": 0.5}
     root = {"name": "SimilarityRoot", "tau_min": 0.05, "tau_max": 0.1}
     networks = {"name": "BimodalISogCLR", "rho": 2.0, "temperature": [network, network]}
+    falling = {"name": "HalfCosine", "start": 1.0, "end": 0.2, "epochs": epochs / 2}
+    scale = {"name": "LogScale"}
     return {
         "CLIP": before["CLIP"],
-        "CLIP, learned τ": {"name": "CLIP", "temperature": {"name": "LogScale"}},
+        "CLIP, learned τ": {"name": "CLIP", "temperature": scale},
         "SigLIP": {"name": "SigLIP", "temperature": {"name": "LogScale", "tau": 0.1}},
         "TeMo": {"name": "CLIP", "temperature": root},
-        "RGCL": {"name": "BimodalRGCL", "rho": 2.0, "temperature": {"name": "LogScale"}},
+        "RGCL": {"name": "BimodalRGCL", "rho": 2.0, "temperature": scale, "gamma": falling},
         "iSogCLR": before["iSogCLR"],
         "TempNet": networks,
     }
