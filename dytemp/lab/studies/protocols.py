@@ -380,7 +380,7 @@ def _successors(epochs: int) -> dict[str, Spec]:
 def _successors_captions(epochs: int) -> dict[str, Spec]:
     """Return the later rules for image-text pairs; one radius for those that have one."""
     before = _isogclr_captions(epochs)
-    network = {"name": "TemperatureNetwork", "tau_min": 0.01, "tau_max": 0.5}
+    network = {"name": "TemperatureNetwork", "tau_min": 0.01, "tau_max": 0.13}  # starts at 0.07
     root = {"name": "SimilarityRoot", "tau_min": 0.05, "tau_max": 0.1}
     networks = {"name": "BimodalISogCLR", "rho": 2.0, "temperature": [network, network]}
     falling = {"name": "HalfCosine", "start": 1.0, "end": 0.2, "epochs": epochs / 2}
