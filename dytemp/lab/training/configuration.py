@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -141,7 +142,7 @@ class Config:
         Settings at their default are left out, so a setting that is added later does not rename
         the runs that were recorded before. (For the same reason a default must never change.)
         """
-        default = Config().to_dict()
+        default = _defaults()
         chosen = {name: value for name, value in self.to_dict().items() if value != default[name]}
         text = json.dumps(_canonical(chosen), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -157,6 +158,11 @@ class Config:
             raise ValueError(
                 f"key_momentum must be None for pairs 'captions', got {self.key_momentum!r}"
             )
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return Config().to_dict()
 
 
 _INTEGERS = {  # and the least value that is allowed
