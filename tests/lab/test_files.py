@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -34,16 +35,40 @@ def test_content_and_name_are_on_the_disk_before_anything_else_happens(
     assert done[:3] == ["file.new", "file.new becomes file", "folder"]
 
 
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    file = tmp_path / "file"
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    file, unfinished = tmp_path / "file", tmp_path / "new"
     file.write_text("old")
-    with pytest.raises(OSError, match="No space left"):
-        write_on_a_full_disk(file, tmp_path / "new")
+    unfinished.symlink_to("/dev/full")
+    with pytest.raises(OSError, match=f"No space left on device: '{file}'"):
+        write(file, unfinished)
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
 
 
-def write_on_a_full_disk(file: Path, unfinished: Path) -> None:
+def write(file: Path, unfinished: Path) -> None:
     with files.replacing(file, unfinished) as stream:
         stream.write(b"half of it")
-        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "your share of the disk is used up"),
+        (errno.EROFS, "read-only file system"),
+        (errno.EACCES, "may not write there"),
+    ],
+)
+def test_what_cannot_be_written_is_said_in_a_sentence(number: int, words: str) -> None:
+    with pytest.raises(OSError, match=rf"^/x cannot .*{words}\. This is kept\..*VARIABLE\.$"):
+        fail(number)
+
+
+def fail(number: int) -> None:
+    with files.explained("This is kept.", "VARIABLE"):
+        raise OSError(number, os.strerror(number), "/x")
+
+
+def test_other_errors_are_left_as_they_are() -> None:
+    with pytest.raises(FileNotFoundError, match=r"\[Errno 2\]"):
+        fail(errno.ENOENT)

@@ -98,8 +98,8 @@ def _advice(name: str, folder: str) -> str:
         return (
             f"data set {name!r} is looked for in {folder}, which has neither the folder "
             f"{public.folder} nor the file {name}.npz ({where}). Get it there with "
-            f"load({name!r}, root=..., download=True) ({public.size}), or unpack a copy of "
-            f"{public.archive} there."
+            f"`python -m dytemp fetch {name} --to FOLDER`, in Python with load({name!r}, root=..., "
+            f"download=True) ({public.size}), or unpack a copy of {public.archive} there."
         )
     known = ", ".join((*_EMBEDDED, *PUBLIC))
     return (

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import random
 import shutil
-from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+import torch
+from filelock import FileLock, Timeout
 
 from dytemp import checks
-from dytemp.lab import datasets, scales, training
+from dytemp.lab import datasets, files, scales, training
 from dytemp.lab.studies import record
 from dytemp.lab.studies.record import Run
 from dytemp.lab.studies.record import read as load
@@ -29,9 +33,22 @@ from dytemp.lab.training.configuration import Config, describe
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Run", "frame", "get", "load", "recorded", "results_folder", "verify"]
+__all__ = [
+    "Interrupted",
+    "Run",
+    "find",
+    "frame",
+    "get",
+    "load",
+    "recorded",
+    "results_folder",
+    "verify",
+]
 
 ACCURACY_TOLERANCE = 0.05  # between machines; see `verify`
+SMALL = ("tiny", "dense")  # encoders that are trained on one thread
+PATIENCE = 5.0  # seconds, before it is said who trains the run
+_KEPT = "Finished runs and the last checkpoint are kept, so that the same call goes on from there."
 
 
 def get(
@@ -40,6 +57,7 @@ def get(
     train: bool = True,
     device: str = "auto",
     root: str | os.PathLike[str] | None = None,
+    label: str | None = "",
 ) -> Run:
     """Return the recorded result of a run, or train and record it.
 
@@ -49,10 +67,11 @@ def get(
         The run; a mapping is read by `Config.from_dict`.
     store : path, optional
         Folder of the results; by default ``data/results`` of the repository. Checkpoints live in
-        its folder ``.work`` until the run is finished.
+        its folder ``.work`` until the run is finished. Where it is the store that the environment's
+        ``DYTEMP_RESULTS`` names, a run that it lacks is read from ``data/results`` too.
     train : bool
         Whether to train a run that is not recorded.
-    device, root
+    device, root, label
         As for `dytemp.lab.training.train`.
 
     Raises
@@ -62,38 +81,106 @@ def get(
     ValueError
         If the recorded result cannot be read; if it may be trained and its data, a file of one's
         own, have changed since; or as `dytemp.lab.training.train`.
+    OSError
+        If the store cannot be written; the message says what is kept.
     """
     if not isinstance(config, Config):
         config = Config.from_dict(config)
     folder = results_folder(store)
-    file = folder / f"{config.key}.json"
     with distributed.processes():
-        if distributed.from_first(file.is_file()):
+        distributed.agree({"configuration": config.key})
+        if file := distributed.from_first(find(config.key, folder)):
             run = load(file)
             if train:
                 _refuse_changed_data(run, file, root)
             return run
         if not train:
             raise FileNotFoundError(_how_to_train(config, folder))
-        work = folder / ".work" / config.key
-        work.mkdir(parents=True, exist_ok=True)
-        first = distributed.rank() == 0
-        with FileLock(f"{work}.lock") if first else nullcontext():
-            if not distributed.from_first(file.is_file()):
-                outcome = training.train(config, work, device, root)
-                if first:
-                    record.write(config, outcome, folder, work)
-                    print(load(file), flush=True)
+        with one_sentence(), files.explained(_KEPT, scales.RESULTS):
+            return _train(config, folder, device, root, label)
+
+
+def _train(
+    config: Config,
+    folder: Path,
+    device: str,
+    root: str | os.PathLike[str] | None,
+    label: str | None,
+) -> Run:
+    """Train and record a run, unless another process has done it by now."""
+    work = folder / ".work" / config.key
+    first = distributed.rank() == 0
+    with _alone(work) if first else nullcontext():
+        file = distributed.from_first(find(config.key, folder))
+        if file is None:
+            with hardware.threads(threads_of(config)):
+                outcome = training.train(config, work, device, root, label)
+            file = folder / f"{config.key}.json"
             if first:
-                shutil.rmtree(work, ignore_errors=True)
-            distributed.wait_for_all()
-        return load(file)
+                record.write(config, outcome, folder, work)
+                print(load(file), flush=True)
+        if first:
+            shutil.rmtree(work, ignore_errors=True)
+        distributed.wait_for_all()
+    return load(file)
+
+
+def find(key: str, store: str | os.PathLike[str] | None = None) -> Path | None:
+    """Return the file of a recorded run, or None."""
+    files = (layer / f"{key}.json" for layer in scales.layers(results_folder(store)))
+    return next((file for file in files if file.is_file()), None)
+
+
+def threads_of(config: Config) -> int:
+    """Return the number of threads that a run is trained with, on a processor.
+
+    An encoder of this size is fastest on one thread, and far so where others want the cores too.
+    """
+    return 1 if config.encoder in SMALL else torch.get_num_threads()
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Hold the lock of a run; say who holds it if that takes more than a few seconds."""
+    work.parent.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(f"{work}.lock"), work / "holder"
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+        print(f"run {work.name} is being trained by {who}: waiting", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        work.mkdir(exist_ok=True)
+        since = time.strftime("%H:%M")
+        holder.write_text(f"process {os.getpid()} on {platform.node()} since {since}", "utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+class Interrupted(KeyboardInterrupt):
+    """An interrupt that a notebook shows as one sentence."""
+
+    def _render_traceback_(self) -> list[str]:  # IPython asks for it
+        return [str(self)]
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Say what an interrupt leaves, in place of the place where it came."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"Interrupted. {_KEPT}") from None
 
 
 def recorded(store: str | os.PathLike[str] | None = None) -> list[Run]:
-    """Return the recorded runs of a folder, by their keys; other files are left alone."""
+    """Return the recorded runs of a store, by their keys; other files are left alone."""
     keys = "[0-9a-f]" * 16
-    return [load(file) for file in sorted(results_folder(store).glob(f"{keys}.json"))]
+    layers = reversed(scales.layers(results_folder(store)))
+    found = {file.name: file for layer in layers for file in layer.glob(f"{keys}.json")}
+    return [load(file) for _, file in sorted(found.items())]
 
 
 def frame(runs: Iterable[Run]) -> pd.DataFrame:

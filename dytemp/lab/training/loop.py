@@ -12,6 +12,8 @@ import math
 import os
 import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ def train(
     folder: Path | None = None,
     device: str = "auto",
     root: str | os.PathLike[str] | None = None,
+    label: str | None = "",
 ) -> Outcome:
     """Train and evaluate one run.
 
@@ -55,6 +58,8 @@ def train(
         ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"mps"``.
     root : path, optional
         Where the data sets are; see `dytemp.lab.datasets.load`.
+    label : str, optional
+        What the progress bar calls the run; by default its loss and its seed. None: no bar.
 
     Returns
     -------
@@ -63,13 +68,19 @@ def train(
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        For data, settings or a checkpoint that cannot be used.
+        For data, settings or a checkpoint that cannot be used, or that are not the same for all
+        processes.
     FloatingPointError
         If the embeddings or the loss are no longer finite.
+    MemoryError
+        If there is too little memory for a run of this size.
     """
-    with distributed.processes():
+    with distributed.processes(), _enough_memory():
         dataset = datasets.load(config.data, root)
-        session = _Session(config, dataset, choose_split(config, dataset), hardware.device(device))
+        content = datasets.fingerprint(dataset)
+        distributed.agree({"configuration": config.key, "data": content})
+        split = choose_split(config, dataset)
+        session = _Session(config, dataset, content, split, hardware.device(device), label)
         checkpoint = None if folder is None else folder / "checkpoint.pt"
         if checkpoint is not None and checkpoint.is_file():
             session.load(checkpoint)
@@ -84,6 +95,21 @@ def train(
             distributed.wait_for_all()
         session.bar.close()
         return session.outcome()
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    """Say in a sentence that memory is short; torch raises many words about its allocator."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "alloc" not in str(error) and "out of memory" not in str(error):
+            raise
+        first = str(error).splitlines()[0]
+        raise MemoryError(
+            f"too little memory for this run ({first:.120}): try a smaller batch, projection_dim, "
+            "queue or encoder"
+        ) from error
 
 
 def choose_split(config: Config, dataset: datasets.Dataset) -> datasets.Split:
@@ -134,8 +160,10 @@ class _Session:
         self,
         config: Config,
         dataset: datasets.Dataset,
+        fingerprint: str,
         split: datasets.Split,
         device: torch.device,
+        label: str | None,
     ) -> None:
         if config.batch % distributed.world_size():
             raise ValueError(
@@ -144,7 +172,7 @@ class _Session:
             )
         self.config, self.dataset, self.split, self.device = config, dataset, split, device
         self.precision = hardware.precision(config.precision, device)
-        self.fingerprint = datasets.fingerprint(dataset)
+        self.fingerprint = fingerprint
         self.history = History(parts=[self._conditions()])
         self.augmentation = augment.PRESETS[config.augmentation]
         self.images = dataset.train_images[split.train].to(device)
@@ -168,8 +196,9 @@ class _Session:
             config.weight_decay,
         )
         # The environment's TQDM_DISABLE counts, as for any bar.
-        silent = {"disable": True} if distributed.rank() else {}
-        self.bar = tqdm(total=config.epochs * self.steps, unit="batch", **silent)
+        silent = {"disable": True} if distributed.rank() or label is None else {}
+        label = label or f"{describe(config.loss)} seed {config.seed}"
+        self.bar = tqdm(total=config.epochs * self.steps, desc=label, unit="batch", **silent)
 
     def train_epoch(self, epoch: int) -> None:
         """Go through the training images once."""

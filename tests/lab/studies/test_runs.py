@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import torch
 import yaml
 from asking_processes import CONFIG
 from conftest import ROOT
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 from toys import config, write_data
 
 from dytemp.lab import datasets, training
@@ -254,6 +257,117 @@ def test_other_files_are_no_results(store: Path) -> None:
     (store / "notes.json").write_text("[]")
     (store / "composer.lock.json").write_text("no JSON at all")
     assert [run.key for run in runs.recorded(store)] == [CONFIG.key]
+
+
+# ------------------------------------------------------------------------------- stores
+
+
+def test_a_store_of_ones_own_shows_the_recorded_runs(
+    data: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = runs.get(config(), root=data)
+    own = workspace / "own"
+    monkeypatch.setenv("DYTEMP_RESULTS", str(own))
+    assert runs.get(config(), train=False).curves == recorded.curves
+    assert not own.exists()  # reading writes nothing
+    mine = runs.get(config(seed=1), root=data)
+    assert runs.find(mine.key) == own / f"{mine.key}.json"
+    assert {run.key for run in runs.recorded()} == {recorded.key, mine.key}
+    assert [run.key for run in runs.recorded(workspace / "data" / "results")] == [recorded.key]
+    better = own / f"{recorded.key}.json"
+    better.write_text((workspace / "data" / "results" / better.name).read_text())
+    rewrite(own, recorded, lambda record: record.update(code="mine"))
+    assert runs.get(config(), train=False).code == "mine"
+    assert [run.code for run in runs.recorded() if run.key == recorded.key] == ["mine"]
+
+
+@pytest.mark.parametrize("what", ["checkpoint.unfinished", "result"])
+def test_a_full_disk_is_said_and_the_next_call_goes_on(
+    what: str, data: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / ".work" / CONFIG.key
+    work.mkdir(parents=True)
+    (work / what).symlink_to("/dev/full")
+    with pytest.raises(OSError, match=rf"{tmp_path}.*the disk is full\. Finished runs.*RESULTS"):
+        runs.get(CONFIG, tmp_path, root=data)
+    assert not list(tmp_path.glob("*.json"))
+    assert runs.get(CONFIG, tmp_path, root=data).key == CONFIG.key
+
+
+@pytest.mark.parametrize("forbidden", [".work", f".work/{CONFIG.key}", "lock"])
+def test_a_store_of_another_user_is_said(
+    forbidden: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / forbidden.replace("lock", f".work/{CONFIG.key}.lock")
+    make, open_ = Path.mkdir, os.open
+
+    def mkdir(self: Path, *arguments: Any, **options: Any) -> None:
+        if self == path:
+            raise PermissionError(13, "Permission denied", str(self))
+        make(self, *arguments, **options)
+
+    def opening(name: Any, *arguments: Any, **options: Any) -> int:
+        if Path(name) == path:
+            raise PermissionError(13, "Permission denied", str(name))
+        return open_(name, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    monkeypatch.setattr(os, "open", opening)
+    with pytest.raises(OSError, match=rf"{path}.* may not write there.*DYTEMP_RESULTS"):
+        runs.get(CONFIG, tmp_path, root=data)
+
+
+def test_who_waits_is_told_for_whom(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(runs, "PATIENCE", 0.01)
+    inside, told = threading.Event(), threading.Event()
+    monkeypatch.setattr(training, "train", hold(training.train, inside, told))
+    first = threading.Thread(target=runs.get, args=(config(), tmp_path), kwargs={"root": data})
+    first.start()
+    inside.wait(60)
+    monkeypatch.setattr("builtins.print", tell(print, told))
+    assert runs.get(config(), tmp_path, root=data).key == config().key
+    first.join()
+    words = f"run {config().key} is being trained by process {os.getpid()} on .* since"
+    assert re.search(words, capsys.readouterr().err)
+
+
+def hold(function: Any, inside: threading.Event, told: threading.Event) -> Any:
+    """Wait in a call until the other one has spoken."""
+
+    def wrapper(*arguments: Any) -> Any:
+        inside.set()
+        assert told.wait(60)
+        return function(*arguments)
+
+    return wrapper
+
+
+def tell(function: Any, told: threading.Event) -> Any:
+    def wrapper(*arguments: Any, **options: Any) -> None:
+        function(*arguments, **options)
+        told.set()
+
+    return wrapper
+
+
+def test_an_interrupt_is_one_sentence(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", interrupt)
+    with pytest.raises(KeyboardInterrupt, match=r"Interrupted\..*kept") as caught:
+        runs.get(CONFIG, tmp_path, root=data)
+    shell = InteractiveShell(user_ns={"error": caught.value})
+    with capture_output() as shown:
+        shell.run_cell("raise error")
+    assert shown.stdout.strip() == str(caught.value)
 
 
 # ------------------------------------------------------------------------------- other data
