@@ -43,7 +43,7 @@ def _what_to_install(error: ModuleNotFoundError) -> str:
         paths.home()
     except FileNotFoundError as missing:
         return str(missing)
-    return f"{error}. The commands need the laboratory: pip install -e '{paths.home()}[lab]'"
+    return f"{error}. The commands need the laboratory: in the clone, pip install -e '.[lab]'"
 
 
 def _fail(message: str) -> int:
