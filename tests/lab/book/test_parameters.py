@@ -104,8 +104,29 @@ def test_live_results_stay_out_of_the_repository(
     assert {scales.store(scale) for scale in ("recorded", "small", "paper")} == {
         workspace / "data" / "results"
     }
-    monkeypatch.setenv("DYTEMP_RESULTS", str(workspace / "elsewhere"))
-    assert {scales.store(scale) for scale in scales.NAMES} == {workspace / "elsewhere"}
+
+
+def test_a_store_of_ones_own_lies_over_the_recorded_one(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = workspace / "data" / "results"
+    assert scales.layers(scales.store("recorded")) == (recorded,)
+    own = workspace / "elsewhere"
+    monkeypatch.setenv("DYTEMP_RESULTS", str(own))
+    for scale in ("recorded", "small", "paper"):
+        assert scales.store(scale) == own
+        assert scales.layers(scales.store(scale)) == (own, recorded)
+    assert scales.layers(scales.store("quick")) == (own / "quick",)  # live runs only
+    assert scales.layers(workspace / "another") == (workspace / "another",)
+
+
+def test_the_place_of_what_is_built_can_be_chosen(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert paths.build() == workspace / "build"
+    monkeypatch.setenv("DYTEMP_BUILD", str(workspace / "elsewhere"))
+    assert paths.build() == workspace / "elsewhere"
+    assert scales.store("quick") == workspace / "elsewhere" / "results"
 
 
 def test_only_the_recorded_scale_never_trains() -> None:
