@@ -142,8 +142,8 @@ def configs(
     ----------
     study : str
         "ts", "ts_geometry" (where its images lie on the sphere), "ts_synthetic" (generated
-        patterns), "isogclr", "isogclr_balanced" (as many images, all classes of one size),
-        "isogclr_captions" or "dystress".
+        patterns), "ts_synthetic_geometry", "isogclr", "isogclr_balanced" (as many images, all
+        classes of one size), "isogclr_captions" or "dystress".
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     draws : sequence of int, optional
@@ -169,7 +169,7 @@ def configs(
     numbers = default_draws(study, scale) if draws is None else draws
     if not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f"draws must be different numbers, at least one, got {numbers!r}")
-    settings = {number: _of_draw(study, base, number) | changes for number in numbers}
+    settings = {number: _of_draw(base, number) | changes for number in numbers}
     return {
         method: {
             number: tuple(
@@ -201,11 +201,11 @@ def draw(number: int) -> Spec:
     return {"permutation": number, "split_seed": number, "seed": number}
 
 
-def _of_draw(study: str, base: Spec, number: int) -> Spec:
+def _of_draw(base: Spec, number: int) -> Spec:
     """Return which images a draw has, and in which class order."""
     found = draw(number)
     found.pop("seed")
-    if study == "ts_synthetic":  # recorded before there were drawn class orders
+    if base["data"] == "prototypes":  # recorded before there were drawn class orders
         return {"split_seed": number - 1, "permutation": 1 + (number - 1) % 5}
     if base["n_max"] is None:
         found.pop("permutation")  # all images there are, with their own frequencies
@@ -259,6 +259,9 @@ def _settings(study: str, protocol: str) -> Spec:
         return SYNTHETIC | points | {"epochs": epochs, "warmup_epochs": epochs // 200}
     if study == "ts_geometry":
         return _settings("ts", protocol) | {"geometry": True, "evaluate_every": 4, "probes": ()}
+    if study == "ts_synthetic_geometry":
+        at_the_end = {"geometry": True, "evaluate_every": 0, "probes": ()}
+        return _settings("ts_synthetic", protocol) | at_the_end
     if study == "isogclr_captions":
         return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
     if study == "isogclr_balanced":
@@ -319,6 +322,10 @@ def _ts_synthetic(epochs: int) -> dict[str, Spec]:
     )
 
 
+def _ts_synthetic_geometry(epochs: int) -> dict[str, Spec]:
+    return _fixed(0.1, 0.5, 1.0)
+
+
 def _isogclr(epochs: int) -> dict[str, Spec]:
     learned = {"name": "ISogCLR", "rho": 0.4, "tau_init": 0.1, "eta": 0.03, "beta": 0.5}
     global_loss = {"name": "SogCLR", "temperature": 0.1, "gamma": 0.8}
@@ -367,15 +374,21 @@ _DRAWS = {
     ("ts_synthetic", "recorded"): tuple(range(1, 21)),
     ("ts_synthetic", "small"): tuple(range(1, 21)),
     ("ts_synthetic", "quick"): (1, 2),
+    ("ts_synthetic_geometry", "recorded"): tuple(range(1, 21)),
+    ("ts_synthetic_geometry", "small"): tuple(range(1, 21)),
+    ("ts_synthetic_geometry", "quick"): (1, 2),
 }
 
 # Studies whose results at scale "recorded" are those of another scale than "quick".
-_RECORDED = dict.fromkeys(("ts", "ts_geometry", "ts_synthetic"), "small")
+_RECORDED = dict.fromkeys(
+    ("ts", "ts_geometry", "ts_synthetic", "ts_synthetic_geometry"), "small"
+)
 
 _STUDIES = {
     "ts": _ts,
     "ts_geometry": _ts_geometry,
     "ts_synthetic": _ts_synthetic,
+    "ts_synthetic_geometry": _ts_synthetic_geometry,
     "isogclr": _isogclr,
     "isogclr_balanced": _isogclr_balanced,
     "isogclr_captions": _isogclr_captions,

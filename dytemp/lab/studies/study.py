@@ -252,8 +252,10 @@ class Study:
         method : str
             One of `methods`.
         metric : str
-            A metric of `dytemp.lab.training.evaluation.Evaluation`. Accuracies come in percent,
-            all others (alignment, uniformity, ...) in their own unit.
+            A metric of `dytemp.lab.training.evaluation.Evaluation`, or "fullest_group": the share
+            of the training images in the fullest group of directions of the sphere (see
+            `coverage`). Accuracies and shares come in percent, all others (alignment, uniformity,
+            ...) in their own unit.
         group : {"all", "head", "mid", "tail"}
             Classes that the accuracy is a mean over.
         epoch : int, optional
@@ -302,6 +304,30 @@ class Study:
                 each.append([100 * accuracy for _, accuracy in ranked])
             rows[number] = pd.DataFrame(each).mean()
         table = pd.DataFrame(rows).T.rename_axis(index="draw", columns="rank")
+        return table.set_axis(range(1, table.shape[1] + 1), axis="columns")
+
+    def coverage(self, method: str, epoch: int | None = None) -> pd.DataFrame:
+        """Return how the projections of the training images cover the sphere.
+
+        Parameters
+        ----------
+        method : str
+            One of `methods`, of a study whose runs record the geometry.
+        epoch : int, optional
+            An evaluated epoch; by default the last.
+
+        Returns
+        -------
+        DataFrame
+            One row a draw, one column for each group of ten of 500 random directions, the fullest
+            first: the share of the images in percent (Fig. 1 of TS).
+        """
+        checks.choice("method", method, self.methods)
+        rows = {
+            number: pd.DataFrame([_shares(_at(run, epoch)) for run in group]).mean()
+            for number, group in self.runs[method].items()
+        }
+        table = pd.DataFrame(rows).T.rename_axis(index="draw", columns="group")
         return table.set_axis(range(1, table.shape[1] + 1), axis="columns")
 
     # --- Comparisons -----------------------------------------------------------------------------
@@ -487,21 +513,51 @@ def as_row(estimate: Estimate) -> dict[str, float]:
     }
 
 
+def estimates(effects: Mapping[Any, Sequence[float] | pd.Series[float] | Estimate]) -> pd.DataFrame:
+    """Return effects with their intervals, one row each, as `Study.difference_table` does.
+
+    Parameters
+    ----------
+    effects : mapping
+        For each name the values of an effect, one for each draw, or its estimate.
+    """
+    found = {
+        name: value if isinstance(value, Estimate) else mean_interval(list(value))
+        for name, value in effects.items()
+    }
+    table = pd.DataFrame({name: as_row(each) for name, each in found.items()}).T
+    return table.astype({"draws": int})
+
+
 def _metric(run: Run, name: str, epoch: int | None) -> float:
     """Return a metric of a run, accuracies in percent."""
-    metrics = run.metrics
-    if epoch is not None:
-        at = [point["metrics"] for point in run.evaluations if point["epoch"] == epoch]
-        if not at:
-            raise ValueError(
-                f"epoch must be one of {[point['epoch'] for point in run.evaluations]}, got {epoch}"
-            )
-        metrics = at[-1]
+    point = _at(run, epoch)
+    if name == "fullest_group":
+        return _shares(point)[0]
+    metrics = point["metrics"]
     if name not in metrics:
         raise ValueError(f"metric must be one of {', '.join(metrics)}, got {name!r}")
     kind = name.removeprefix("validation_").split("_")[0]
     percent = kind.startswith(("knn", "recall", "few", "long", "zero"))
-    return (100 if percent else 1) * metrics[name]
+    return float((100 if percent else 1) * metrics[name])
+
+
+def _at(run: Run, epoch: int | None) -> dict[str, Any]:
+    """Return the evaluation of a run at an epoch, or its last one."""
+    at = [point for point in run.evaluations if epoch in (None, point["epoch"])]
+    if not at:
+        raise ValueError(
+            f"epoch must be one of {[point['epoch'] for point in run.evaluations]}, got {epoch}"
+        )
+    return at[-1]
+
+
+def _shares(point: Mapping[str, Any]) -> list[float]:
+    """Return the share of the images in each group of directions, the fullest first, in percent."""
+    if "geometry" not in point:
+        raise ValueError("the runs of this study do not record where their images lie")
+    counts = point["geometry"]["coverage"]
+    return [100 * count / sum(counts) for count in counts]
 
 
 def _numbers(draws: Sequence[int]) -> str:
