@@ -487,6 +487,22 @@ def as_row(estimate: Estimate) -> dict[str, float]:
     }
 
 
+def estimates(effects: Mapping[Any, Sequence[float] | pd.Series[float] | Estimate]) -> pd.DataFrame:
+    """Return effects with their intervals, one row each, as `Study.difference_table` does.
+
+    Parameters
+    ----------
+    effects : mapping
+        For each name the values of an effect, one for each draw, or its estimate.
+    """
+    found = {
+        name: value if isinstance(value, Estimate) else mean_interval(list(value))
+        for name, value in effects.items()
+    }
+    table = pd.DataFrame({name: as_row(each) for name, each in found.items()}).T
+    return table.astype({"draws": int})
+
+
 def _metric(run: Run, name: str, epoch: int | None) -> float:
     """Return a metric of a run, accuracies in percent."""
     metrics = run.metrics
