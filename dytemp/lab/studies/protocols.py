@@ -218,7 +218,9 @@ def _seeds(base: Spec, number: int) -> tuple[int, ...]:
     """Return the seeds of a draw: its number, or those that were recorded before."""
     if base["data"] == "prototypes":
         return (number - 1,)
-    return (0, 1) if _recorded_first(base, number) else (number,)
+    if not _recorded_first(base, number):
+        return (number,)
+    return (0,) if base.get("geometry") else (0, 1)  # of the geometry one was recorded
 
 
 def _recorded_first(base: Spec, number: int) -> bool:

@@ -212,10 +212,10 @@ class Study:
             "images seen": f"{self.updates * config.batch:,}",
             "learning rate": self._rates(),
             "warm-up": f"{config.warmup_epochs} epochs",
-            "replicates": f"{len(self.draws)} draws{seeds} of each method",
+            "replicates": f"{_counted(len(self.draws), 'draw')}{seeds} of each method",
             "precision": ", ".join(precisions),
             "trained on": ", ".join(
-                f"{n} runs on {p}" for p, n in processors.value_counts().items()
+                f"{_counted(n, 'run')} on {p}" for p, n in processors.value_counts().items()
             ),
         }
         table = pd.DataFrame({"here": pd.Series(rows)}).astype(str)
@@ -236,8 +236,8 @@ class Study:
         return (
             f"{self.name} at scale {self.scale}: {len(self.methods)} methods on {config.data} "
             f"({sum(run.counts):,} images), encoder {config.encoder}, {config.epochs} epochs "
-            f"({self.updates:,} updates), draws {_numbers(self.draws)}, "
-            f"{len(self.all_runs)} runs on {', '.join(machines)}"
+            f"({self.updates:,} updates), {_draws(self.draws)}, "
+            f"{_counted(len(self.all_runs), 'run')} on {', '.join(machines)}"
         )
 
     # --- Numbers by draw -------------------------------------------------------------------------
@@ -560,8 +560,13 @@ def _shares(point: Mapping[str, Any]) -> list[float]:
     return [100 * count / sum(counts) for count in counts]
 
 
-def _numbers(draws: Sequence[int]) -> str:
-    """Write numbers that follow each other as a range."""
-    if len(draws) > 2 and list(draws) == list(range(draws[0], draws[-1] + 1)):
-        return f"{draws[0]} to {draws[-1]}"
-    return ", ".join(map(str, draws))
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _draws(numbers: Sequence[int]) -> str:
+    """Write the numbers of draws, those that follow each other as a range."""
+    first, *more = numbers
+    if len(more) > 1 and list(numbers) == list(range(first, numbers[-1] + 1)):
+        return f"draws {first} to {numbers[-1]}"
+    return f"draw{'s' if more else ''} {', '.join(map(str, numbers))}"
