@@ -322,7 +322,11 @@ def _ts_synthetic(epochs: int) -> dict[str, Spec]:
 def _isogclr(epochs: int) -> dict[str, Spec]:
     learned = {"name": "ISogCLR", "rho": 0.4, "tau_init": 0.1, "eta": 0.03, "beta": 0.5}
     global_loss = {"name": "SogCLR", "temperature": 0.1, "gamma": 0.8}
-    return _fixed(0.1, 0.2, 0.5) | {"SogCLR": global_loss, "iSogCLR": learned}
+    return _fixed(0.1, 0.2, 0.5) | {
+        "SogCLR": global_loss,
+        "SogCLR 0.4": global_loss | {"temperature": 0.4},  # what iSogCLR learns in the mean
+        "iSogCLR": learned,
+    }
 
 
 def _isogclr_balanced(epochs: int) -> dict[str, Spec]:
@@ -353,6 +357,7 @@ def _dystress(epochs: int) -> dict[str, Spec]:
 
     return _fixed(0.1, 0.15, 0.2) | {
         "MACL": {"name": "MACL", "tau0": 0.1, "alpha": 0.5, "a0": 0.0},
+        "two constants": {"name": "TwoConstants", "tau_positive": 0.2, "tau_negative": 0.1},
         "DySTreSS": dynamic("SimilarityCosine"),
         "DySTreSS full derivative": dynamic("SimilarityCosine", detach=False),
         "DySTreSS shifted": dynamic("ShiftedSimilarityCosine"),
