@@ -162,6 +162,8 @@ def configs(
     checks.choice("study", study, tuple(_STUDIES))
     protocol = _protocol(study, scale)
     base = _settings(study, protocol) | changes
+    if study == "isogclr_balanced":
+        base = _balanced(base)
     if study == "ts":
         probes = ("few_shot", "long_tail")
         base = {"evaluate_at": (phase(base["epochs"]),), "probes": probes} | base
@@ -169,7 +171,10 @@ def configs(
     numbers = default_draws(study, scale) if draws is None else draws
     if not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f"draws must be different numbers, at least one, got {numbers!r}")
-    settings = {number: _of_draw(study, base, number) | changes for number in numbers}
+    settings = {
+        number: {k: v for k, v in _of_draw(study, base, number).items() if k not in changes}
+        for number in numbers
+    }
     return {
         method: {
             number: tuple(
@@ -261,14 +266,15 @@ def _settings(study: str, protocol: str) -> Spec:
         return _settings("ts", protocol) | {"geometry": True, "evaluate_every": 4, "probes": ()}
     if study == "isogclr_captions":
         return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
-    if study == "isogclr_balanced":
-        return _balanced(_settings("isogclr", protocol))
-    return {"quick": QUICK, "small": SMALL, "paper": PAPER[study]}[protocol]
+    name = "isogclr" if study == "isogclr_balanced" else study
+    return {"quick": QUICK, "small": SMALL, "paper": PAPER[name]}[protocol]
 
 
 def _balanced(settings: Spec) -> Spec:
     """Return the settings with the long tail spread evenly over the classes."""
-    classes, ratio = CLASSES[settings["data"]], settings.get("ratio", 0.01)
+    data = settings["data"]
+    classes = CLASSES.get(data) or int(datasets.load(data).train_labels.max()) + 1
+    ratio = settings.get("ratio", 0.01)
     images = sum(datasets.long_tail_counts(settings["n_max"], classes, ratio))
     return settings | {"n_max": images // classes, "ratio": 1.0}
 
