@@ -7,6 +7,7 @@ before anything else, so that every interval is one over draws.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -457,7 +458,7 @@ class Study:
     def difference_table(
         self,
         methods: Iterable[str],
-        control: str,
+        control: str | Sequence[str],
         metrics: Mapping[str, str] | None = None,
         groups: Sequence[str] = ("all",),
         epoch: int | tuple[int, int] | None = None,
@@ -465,15 +466,15 @@ class Study:
         """Return paired differences to a control: one row for each method, metric and group.
 
         The columns are those that `dytemp.lab.book.figures.differences` draws: ``mean``, ``low``,
-        ``high`` (points) and ``draws``.
+        ``high`` (points) and ``draws``. With several controls the rows say which one is meant.
         """
+        one = isinstance(control, str)
         rows = {}
-        for method in methods:
-            for metric, label in (metrics or METRICS).items():
-                for group in groups:
-                    found = self.difference(method, control, metric, group, epoch)
-                    name = label if group == "all" else f"{label}, {group}"
-                    rows[method, name] = as_row(found)
+        for method, other in itertools.product(methods, [control] if one else control):
+            for (metric, label), group in itertools.product((metrics or METRICS).items(), groups):
+                found = self.difference(method, str(other), metric, group, epoch)
+                pair = method if one else f"{method} minus {other}"
+                rows[pair, label if group == "all" else f"{label}, {group}"] = as_row(found)
         table = pd.DataFrame(rows).T
         table.index.names = ["method", "metric"]
         return table.astype({"draws": int})
