@@ -162,6 +162,8 @@ def configs(
     checks.choice("study", study, tuple(_STUDIES))
     protocol = _protocol(study, scale)
     base = _settings(study, protocol) | changes
+    if study == "isogclr_balanced":
+        base = _balanced(base)
     if study == "ts":
         probes = ("few_shot", "long_tail")
         base = {"evaluate_at": (phase(base["epochs"]),), "probes": probes} | base
@@ -169,7 +171,10 @@ def configs(
     numbers = default_draws(study, scale) if draws is None else draws
     if not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f"draws must be different numbers, at least one, got {numbers!r}")
-    settings = {number: _of_draw(base, number) | changes for number in numbers}
+    settings = {
+        number: {k: v for k, v in _of_draw(base, number).items() if k not in changes}
+        for number in numbers
+    }
     return {
         method: {
             number: tuple(
@@ -266,14 +271,15 @@ def _settings(study: str, protocol: str) -> Spec:
         return _settings("ts_synthetic", protocol) | at_the_end
     if study == "isogclr_captions":
         return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
-    if study == "isogclr_balanced":
-        return _balanced(_settings("isogclr", protocol))
-    return {"quick": QUICK, "small": SMALL, "paper": PAPER[study]}[protocol]
+    name = "isogclr" if study == "isogclr_balanced" else study
+    return {"quick": QUICK, "small": SMALL, "paper": PAPER[name]}[protocol]
 
 
 def _balanced(settings: Spec) -> Spec:
     """Return the settings with the long tail spread evenly over the classes."""
-    classes, ratio = CLASSES[settings["data"]], settings.get("ratio", 0.01)
+    data = settings["data"]
+    classes = CLASSES.get(data) or int(datasets.load(data).train_labels.max()) + 1
+    ratio = settings.get("ratio", 0.01)
     images = sum(datasets.long_tail_counts(settings["n_max"], classes, ratio))
     return settings | {"n_max": images // classes, "ratio": 1.0}
 
@@ -331,7 +337,11 @@ def _ts_synthetic_geometry(epochs: int) -> dict[str, Spec]:
 def _isogclr(epochs: int) -> dict[str, Spec]:
     learned = {"name": "ISogCLR", "rho": 0.4, "tau_init": 0.1, "eta": 0.03, "beta": 0.5}
     global_loss = {"name": "SogCLR", "temperature": 0.1, "gamma": 0.8}
-    return _fixed(0.1, 0.2, 0.5) | {"SogCLR": global_loss, "iSogCLR": learned}
+    return _fixed(0.1, 0.2, 0.5) | {
+        "SogCLR": global_loss,
+        "SogCLR 0.4": global_loss | {"temperature": 0.4},  # what iSogCLR learns in the mean
+        "iSogCLR": learned,
+    }
 
 
 def _isogclr_balanced(epochs: int) -> dict[str, Spec]:
@@ -362,6 +372,7 @@ def _dystress(epochs: int) -> dict[str, Spec]:
 
     return _fixed(0.1, 0.15, 0.2) | {
         "MACL": {"name": "MACL", "tau0": 0.1, "alpha": 0.5, "a0": 0.0},
+        "two constants": {"name": "TwoConstants", "tau_positive": 0.2, "tau_negative": 0.1},
         "DySTreSS": dynamic("SimilarityCosine"),
         "DySTreSS full derivative": dynamic("SimilarityCosine", detach=False),
         "DySTreSS shifted": dynamic("ShiftedSimilarityCosine"),

@@ -7,12 +7,15 @@ before anything else, so that every interval is one over draws.
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
 from dytemp import checks
 from dytemp.lab import scales
@@ -330,6 +333,52 @@ class Study:
         table = pd.DataFrame(rows).T.rename_axis(index="draw", columns="group")
         return table.set_axis(range(1, table.shape[1] + 1), axis="columns")
 
+    @property
+    def class_sizes(self) -> pd.DataFrame:
+        """Training images of each class, one row a draw."""
+        runs = {number: group[0] for number, group in self.runs[self.methods[0]].items()}
+        table = pd.DataFrame({number: run.counts for number, run in runs.items()})
+        return table.T.rename_axis(index="draw", columns="class")
+
+    def learned(self, method: str, name: str = "tau") -> pd.DataFrame:
+        """Return the mean learned temperature of each class, one row a draw.
+
+        Parameters
+        ----------
+        method : str
+            One that learns a temperature for every sample.
+        name : str
+            ``"tau"``, for image-text pairs ``"tau_image"`` or ``"tau_text"``.
+        """
+        rows = {
+            number: pd.DataFrame(
+                [pd.Series(tau).groupby(labels).mean() for _, labels, tau in group]
+            ).mean()
+            for number, group in self._learned(method, name)
+        }
+        return pd.DataFrame(rows).T.rename_axis(index="draw", columns="class")
+
+    def learned_trend(self, method: str, name: str = "tau") -> pd.Series[float]:
+        """Return Spearman's rank correlation of learned temperature and class size, by draw.
+
+        Over the training samples, each with the size of its class; as `learned`.
+        """
+        rows = {
+            number: float(
+                np.mean([spearmanr(sizes[labels], tau).statistic for sizes, labels, tau in group])
+            )
+            for number, group in self._learned(method, name)
+        }
+        return pd.Series(rows, name=name).rename_axis("draw")
+
+    def _learned(self, method: str, name: str) -> Iterator[tuple[int, list[tuple[Any, Any, Any]]]]:
+        """Yield each draw with the class sizes, labels and temperatures of its runs."""
+        checks.choice("method", method, self.methods)
+        for number, group in self.runs[method].items():
+            checks.choice("name", name, sorted(group[0].arrays.keys() - {"labels", "positions"}))
+            found = [(np.array(r.counts), r.arrays["labels"], r.arrays[name]) for r in group]
+            yield number, found
+
     # --- Comparisons -----------------------------------------------------------------------------
 
     def difference(
@@ -435,7 +484,7 @@ class Study:
     def difference_table(
         self,
         methods: Iterable[str],
-        control: str,
+        control: str | Sequence[str],
         metrics: Mapping[str, str] | None = None,
         groups: Sequence[str] = ("all",),
         epoch: int | tuple[int, int] | None = None,
@@ -443,15 +492,15 @@ class Study:
         """Return paired differences to a control: one row for each method, metric and group.
 
         The columns are those that `dytemp.lab.book.figures.differences` draws: ``mean``, ``low``,
-        ``high`` (points) and ``draws``.
+        ``high`` (points) and ``draws``. With several controls the rows say which one is meant.
         """
+        one = isinstance(control, str)
         rows = {}
-        for method in methods:
-            for metric, label in (metrics or METRICS).items():
-                for group in groups:
-                    found = self.difference(method, control, metric, group, epoch)
-                    name = label if group == "all" else f"{label}, {group}"
-                    rows[method, name] = as_row(found)
+        for method, other in itertools.product(methods, [control] if one else control):
+            for (metric, label), group in itertools.product((metrics or METRICS).items(), groups):
+                found = self.difference(method, str(other), metric, group, epoch)
+                pair = method if one else f"{method} minus {other}"
+                rows[pair, label if group == "all" else f"{label}, {group}"] = as_row(found)
         table = pd.DataFrame(rows).T
         table.index.names = ["method", "metric"]
         return table.astype({"draws": int})
