@@ -52,7 +52,7 @@ def test_mirrored_runs_give_the_mirrored_interval() -> None:
     a, b = [0.9, 0.8, 0.7, 0.95], [0.6, 0.7, 0.5, 0.9]
     one, other = paired_difference(a, b), paired_difference(b, a)
     assert (one.mean, one.low, one.high) == pytest.approx((-other.mean, -other.high, -other.low))
-    assert str(one) == "+0.163 [-0.0135, +0.338], n = 4"
+    assert str(one) == "+0.163 [-0.0139, +0.339], n = 4"
 
 
 def test_pairing_removes_what_pairs_share() -> None:
