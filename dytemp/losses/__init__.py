@@ -1,7 +1,7 @@
 """Contrastive losses; each takes a number or any temperature of `dytemp.schedules` that fits it."""
 
 from dytemp.losses.clip import CLIP, CyCLIP
-from dytemp.losses.infonce import DCL, MACL, MoCo, NTXent
+from dytemp.losses.infonce import DCL, MACL, MoCo, NTXent, TwoConstants
 from dytemp.losses.pairwise import SigLIP, Spectral
 from dytemp.losses.rgcl import BimodalRGCL
 from dytemp.losses.sogclr import BimodalISogCLR, BimodalSogCLR, ISogCLR, SogCLR
@@ -24,4 +24,5 @@ __all__ = [
     "SigLIP",
     "SogCLR",
     "Spectral",
+    "TwoConstants",
 ]
