@@ -45,6 +45,7 @@ TEMPERATURES: dict[str, Callable[[float, float], Temperature]] = {
     "Step": lambda low, high: schedules.Step(low, high, period=10),
     "Random": lambda low, high: schedules.Random(low, high, seed=1),
     "Linear": lambda low, high: schedules.Linear(low, high, epochs=10),
+    "HalfCosine": lambda low, high: schedules.HalfCosine(high, low, epochs=10),
     "SimilarityCosine": schedules.SimilarityCosine,
     "SimilarityCosine, full": lambda low, high: schedules.SimilarityCosine(low, high, detach=False),
     "SimilarityCosine, nested": _nested,
@@ -97,6 +98,7 @@ GIVEN = ("time", "sample")
 
 LOSSES: dict[str, Loss] = {
     "NTXent": Loss(lambda t, dim: losses.NTXent(t), ANY),
+    "TwoConstants": Loss(lambda t, dim: losses.TwoConstants(0.6, 0.2)),
     "DCL, joint": Loss(lambda t, dim: losses.DCL(t), ANY),
     "DCL, split": Loss(lambda t, dim: losses.DCL(t, "split"), ANY),
     "MoCo": Loss(_moco, ANY),

@@ -27,6 +27,7 @@ from dytemp.losses import (
     MoCo,
     NTXent,
     SogCLR,
+    TwoConstants,
     pairs,
 )
 from dytemp.losses.infonce import decoupled, info_nce, pair_similarities
@@ -36,6 +37,7 @@ from dytemp.schedules import (
     Alignment,
     Constant,
     Cosine,
+    HalfCosine,
     Linear,
     OfSimilarity,
     OfTime,
@@ -188,8 +190,14 @@ def macl(similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> 
     return losses / (1 - torch.exp(-losses)).detach()
 
 
+def two_constants(similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
+    both = tau.expand_as(similarity).scatter(1, positives[:, None], 0.6)
+    return info_nce(similarity, positives, both, itself)
+
+
 FORMULAS = {
     "NTXent": info_nce,
+    "TwoConstants": two_constants,
     "DCL, joint": decoupled,
     "DCL, split": split_dcl,
     "MACL": macl,
@@ -218,6 +226,11 @@ def test_written_gradients_equal_autograd(
         same(measured, expected, rtol=1e-9, atol=1e-14)
     for measured, parameter in zip(written, loss.parameters(), strict=True):
         same(measured, parameter.grad, rtol=1e-9, atol=1e-14)
+
+
+def test_two_equal_constants_are_one_temperature() -> None:
+    z1, z2, _ = batch(6)
+    same(TwoConstants(0.3, 0.3)(z1, z2), NTXent(0.3)(z1, z2), rtol=1e-12, atol=0)
 
 
 def one_temperature() -> list[tuple[str, str]]:
@@ -599,6 +612,7 @@ def at_temperature(name: str, tau: float, dim: int) -> PairLoss:
     """Build a row of the table at one temperature, also where the loss brings its own."""
     own: dict[str, Callable[[], PairLoss]] = {
         "MACL": lambda: MACL(tau, 0.5, 0.0),
+        "TwoConstants": lambda: TwoConstants(2 * tau, tau),
         "ISogCLR": lambda: ISogCLR(registry.SIZE, 0.3, tau, 0.004),
         "BimodalISogCLR": lambda: BimodalISogCLR(registry.SIZE, 0.3, tau, 0.004),
     }
@@ -777,6 +791,7 @@ def uniform_limit(name: str, pairs_: int) -> float:
         "CLIP": math.log(pairs_),
         "CyCLIP": math.log(pairs_),
         "MACL": math.log(candidates) / (1 - 1 / candidates),
+        "TwoConstants": math.log(candidates),
     }[name.removesuffix(", joint")]
 
 
@@ -794,6 +809,8 @@ def test_collapsed_embeddings(name: str, temperature: str, pairs_: int) -> None:
             given_ = registry.temperature(temperature)
             given_.observe(torch.ones(pairs_))
             expected += (1 / given_(torch.ones(pairs_, 1), torch.arange(pairs_))).mean().item()
+        if name == "TwoConstants":  # equal similarities, unequal logits
+            expected = math.log1p((2 * pairs_ - 2) * math.exp(1 / 0.2 - 1 / 0.6))
         assert value.item() == pytest.approx(expected)
     elif name.endswith("paper"):
         assert value.item() == pytest.approx(0, abs=1e-12)  # weights 1/m: mean minus positive
@@ -919,7 +936,7 @@ def test_state_per_sample_stays_in_float64_whatever_the_embeddings(name, dtype) 
     for step in range(3):
         z1, z2, index = batch(4, seed=step)
         evaluate(loss, z1.to(dtype), z2.to(dtype), index)
-    assert {value.dtype for value in loss.state_dict().values()} == {torch.float64}
+    assert {buffer.dtype for buffer in loss.buffers()} == {torch.float64}
     wide = at_temperature(name, 0.3, 5)
     for step in range(3):
         evaluate(wide, *batch(4, seed=step))
@@ -936,7 +953,7 @@ def test_state_per_sample_may_be_made_narrow(name: str) -> None:
         measured = evaluate(narrow, z1.float(), z2.float(), index)
         expected = evaluate(wide, z1, z2, index)
         same([m.double() for m in measured], list(expected), rtol=1e-4, atol=1e-5)
-    assert {value.dtype for value in narrow.state_dict().values()} == {torch.float32}
+    assert {buffer.dtype for buffer in narrow.buffers()} == {torch.float32}
 
 
 @pytest.mark.parametrize("name", SURROGATES)
@@ -989,6 +1006,41 @@ def test_official_average_restarts_in_epoch_0_only() -> None:
     same(loss(z, z, index), expected)
     loss.set_epoch(2)
     same(loss(z, z, index), expected)  # half of an average that is right, and half of the newest
+
+
+WITH_GAMMA = [SogCLR, ISogCLR, BimodalSogCLR, BimodalISogCLR]
+
+
+@pytest.mark.parametrize("family", WITH_GAMMA)
+@pytest.mark.parametrize("variant", ["paper", "official"])
+def test_gamma_may_be_a_schedule(family, variant) -> None:
+    """Value, gradients and all that is remembered are those of the number of each epoch."""
+    schedule, weights = HalfCosine(1.0, 0.2, epochs=2), [1.0, 0.6, 0.2, 0.2]
+    moving = family(registry.SIZE, gamma=schedule, variant=variant)
+    restored = family(registry.SIZE, gamma=schedule, variant=variant)
+    state = snapshot(moving)
+    for epoch, gamma in enumerate(weights):
+        fixed = family(registry.SIZE, gamma=gamma, variant=variant)
+        fixed.load_state_dict(state)
+        for loss in (moving, fixed):
+            loss.set_epoch(epoch)
+        z1, z2, _ = batch(4, seed=epoch)
+        index = torch.arange(4) + epoch
+        expected = evaluate(fixed, z1, z2, index)
+        same(evaluate(moving, z1, z2, index), expected, rtol=1e-12, atol=1e-14)
+        same(snapshot(moving), snapshot(fixed), rtol=1e-12, atol=1e-14)
+        state = snapshot(moving)
+    restored.load_state_dict(state)
+    assert equal(snapshot(restored), state)
+
+
+@pytest.mark.parametrize("family", WITH_GAMMA)
+def test_a_gamma_that_leaves_its_range_is_refused_then(family) -> None:
+    loss = family(registry.SIZE, gamma=Linear(0.5, 1.5, epochs=2))
+    evaluate(loss, *batch(4))
+    loss.set_epoch(2)
+    with pytest.raises(ValueError, match=r"gamma must be finite, above 0, at most 1, got 1\.5"):
+        loss(*batch(4))
 
 
 def test_moco_queue_forgets_the_oldest() -> None:
