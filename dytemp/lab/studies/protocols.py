@@ -380,9 +380,7 @@ _DRAWS = {
 }
 
 # Studies whose results at scale "recorded" are those of another scale than "quick".
-_RECORDED = dict.fromkeys(
-    ("ts", "ts_geometry", "ts_synthetic", "ts_synthetic_geometry"), "small"
-)
+_RECORDED = dict.fromkeys(("ts", "ts_geometry", "ts_synthetic", "ts_synthetic_geometry"), "small")
 
 _STUDIES = {
     "ts": _ts,
