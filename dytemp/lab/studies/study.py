@@ -462,11 +462,24 @@ class Study:
             For each method the number that its accuracy should rise with.
         metric : str
             As in `accuracy`.
+
+        Returns
+        -------
+        Series
+            In [-1, 1]; 0 in a draw in which all methods are equal.
+
+        Raises
+        ------
+        ValueError
+            If the order does not tell two methods apart.
         """
-        table = pd.DataFrame({method: self.accuracy(method, metric) for method in order})
         expected = pd.Series(dict(order), dtype=float)
-        found: pd.Series[float] = table.corrwith(expected, axis="columns", method="spearman")
-        return found
+        if expected.nunique() < 2:
+            raise ValueError(f"order must tell methods apart, got {dict(order)}")
+        table = pd.DataFrame({method: self.accuracy(method, metric) for method in order})
+        unequal = table[table.nunique(axis="columns") > 1]
+        found: pd.Series[float] = unequal.corrwith(expected, axis="columns", method="spearman")
+        return found.reindex(table.index, fill_value=0.0)
 
     # --- Tables ----------------------------------------------------------------------------------
 
