@@ -222,7 +222,7 @@ class NTXent(_TwoViewLoss):
         A number, a learned tensor without dimensions, or any schedule.
     """
 
-    diagonals = (0,)
+    diagonals: tuple[int, ...] = (0,)
 
     def __init__(self, temperature: float | Tensor | Temperature) -> None:
         super().__init__(temperature, *ANY)
@@ -236,6 +236,37 @@ class NTXent(_TwoViewLoss):
         positive = logits.gather(1, positives)
         losses = softmax_(logits, positive)
         logits.scatter_add_(1, positives, -torch.ones_like(positive))
+        return losses
+
+
+class TwoConstants(NTXent):
+    r"""InfoNCE with one temperature for the positive and another one for all negatives.
+
+    .. math:: L_i = -\log \frac{e^{s_{i+} / \tau_+}}{e^{s_{i+} / \tau_+}
+        + \sum_{j \neq +} e^{s_{ij} / \tau_-}}
+
+    What DySTreSS comes to for random negatives and aligned positives, hence its control: a rule of
+    the similarity alone cannot tell a positive from a negative. With equal temperatures it is
+    `NTXent`. ``temperature_now`` is that of the negatives.
+
+    Parameters
+    ----------
+    tau_positive, tau_negative : float
+        The two temperatures, above 0.
+    """
+
+    diagonals = ()
+
+    def __init__(self, tau_positive: float, tau_negative: float) -> None:
+        tau_negative = checks.number("tau_negative", tau_negative, above=0)
+        super().__init__(tau_negative)
+        self.ratio = tau_negative / checks.number("tau_positive", tau_positive, above=0)
+
+    def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:
+        """Slope: that of `NTXent`, with the temperature of the positive at the positive."""
+        logits.scatter_(1, positives, self.ratio * logits.gather(1, positives))
+        losses = super().rows_(logits, positives)
+        logits.scatter_(1, positives, self.ratio * logits.gather(1, positives))
         return losses
 
 

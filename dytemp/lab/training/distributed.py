@@ -1,9 +1,9 @@
 """Training on several processes (``torchrun``), equal to training on one with the whole batch.
 
 A loss of `dytemp.losses` gathers the embeddings itself and returns, on every process, the loss of
-the whole batch; the gradient of a process's own embeddings is its slice of the gradient of one
-process. What is left to do here: sum the gradients of the encoder, and let its batch normalisation
-see the whole batch.
+the whole batch, with gradients for an encoder whose gradients are averaged over the processes, as
+``DistributedDataParallel`` does. What is left to do here: average them, and let the batch
+normalisation of the encoder see the whole batch.
 """
 
 from __future__ import annotations
@@ -90,13 +90,14 @@ def own_rows(batch: int) -> slice:
     return slice(rank() * rows, (rank() + 1) * rows)
 
 
-def sum_gradients(parameters: Iterable[Tensor]) -> None:
-    """Add up the gradients of all processes, in one message."""
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Average the gradients over all processes, in one message."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if world_size() == 1 or not gradients:
         return
     message = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(message)
+    message /= world_size()
     start = 0
     for gradient in gradients:
         part = message[start : start + gradient.numel()]

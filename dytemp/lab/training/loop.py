@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -142,6 +143,13 @@ def _whole(dataset: datasets.Dataset, seed: int) -> datasets.Split:
     """Take all training images, with their own frequencies, in an order that content decides."""
     labels, keys = dataset.train_labels, datasets.content_keys(dataset.train_images, seed)
     counts = labels.bincount(minlength=len(dataset.class_names))
+    if not counts.all():
+        empty = (counts == 0).nonzero().flatten().tolist()
+        names = ", ".join(f"{k} ({dataset.class_names[k]!r})" for k in empty)
+        raise ValueError(
+            f"n_max None takes all training images of {dataset.name!r}, but there is none of class "
+            f"{names}: labels count from 0, and every class needs an image"
+        )
     groups = torch.empty_like(counts)
     for group, members in enumerate(counts.argsort(descending=True, stable=True).tensor_split(3)):
         groups[members] = group
@@ -195,8 +203,10 @@ class _Session:
             config.momentum,
             config.weight_decay,
         )
-        # The environment's TQDM_DISABLE counts, as for any bar.
-        silent = {"disable": True} if distributed.rank() or label is None else {}
+        # Not into a log file; the environment's TQDM_DISABLE counts too, as for any bar.
+        watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+        shown = watched and label is not None and distributed.rank() == 0
+        silent = {} if shown else {"disable": True}
         label = label or f"{describe(config.loss)} seed {config.seed}"
         self.bar = tqdm(total=config.epochs * self.steps, desc=label, unit="batch", **silent)
 
@@ -238,7 +248,7 @@ class _Session:
         self._refuse_infinite(loss, "loss")
         self.optimizer.zero_grad()
         loss.backward()
-        distributed.sum_gradients(self.model.parameters())
+        distributed.average_gradients(self.model.parameters())
         self.optimizer.step()
         return float(loss.detach())
 

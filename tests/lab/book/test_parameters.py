@@ -75,6 +75,12 @@ def test_bad_parameters_are_refused(
         parameters.check(injected(**change), **EXPECTED)
 
 
+@pytest.mark.parametrize(("expected", "value"), [(list, "[1]"), (dict, "{a: 1}")])
+def test_a_list_that_came_as_text_is_refused_with_the_way_to_pass_it(expected, value) -> None:
+    with pytest.raises(TypeError, match=r"got .* \(str\); papermill .* -y 'permutations: \[1\]'"):
+        parameters.check({"permutations": value}, permutations=expected)
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_missing_parameters_are_refused(name: str) -> None:
     namespace = {key: value for key, value in GOOD.items() if key != name}

@@ -386,7 +386,7 @@ ARGUMENTS = {
     "no image": (lambda: content_keys(images(2)[:0], 0), "images"),
     "seed negative": (lambda: content_keys(images(2), -1), "seed"),
     "seed float": (lambda: content_keys(images(2), 0.5), "seed"),
-    "labels a list": (lambda: long_tail_indices([0, 1], KEYS[:2], 1, 1), "labels"),
+    "labels words": (lambda: long_tail_indices(["a", "b"], KEYS[:2], 1, 1), "labels"),
     "labels float": (lambda: long_tail_indices(LABELS.float(), KEYS, 1, 1), "labels.*int64"),
     "labels matrix": (lambda: long_tail_indices(LABELS.reshape(2, 3), KEYS, 1, 1), "labels.*shape"),
     "no label": (lambda: long_tail_indices(LABELS[:0], KEYS[:0], 1, 1), "labels"),

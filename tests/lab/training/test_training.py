@@ -433,6 +433,25 @@ def test_the_whole_data_set_keeps_its_frequencies(folder: Path) -> None:
     )
 
 
+def test_the_whole_of_a_data_set_that_counts_from_1_is_refused(folder: Path) -> None:
+    toy = datasets.load("toy", folder)
+    data = datasets.Dataset(
+        name="mine",
+        train_images=toy.train_images,
+        train_labels=toy.train_labels + 1,
+        test_images=toy.test_images,
+        test_labels=toy.test_labels + 1,
+        class_names=("nothing", *toy.class_names),
+    )
+    with pytest.raises(ValueError, match=r"'mine', but there is none of class 0 \('nothing'\)"):
+        choose_split(config(n_max=None), data)
+
+
+def test_the_progress_bar_is_for_people_who_watch(folder: Path, capfd) -> None:
+    train(config(), root=folder)
+    assert capfd.readouterr().err == ""  # no terminal here
+
+
 def test_permutations_of_ts_are_used(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setitem(datasets.TS_PERMUTATIONS, "toy", {2: (2, 0, 1)})
     data = datasets.load("toy", folder)
