@@ -25,7 +25,7 @@ R = TypeVar("R")
 LIBRARY = Path(dytemp.__file__).parent
 
 
-class NotYet(AssertionError):
+class NotYetError(AssertionError):
     """A test that failed: Jupyter shows its message and no traceback."""
 
     def _render_traceback_(self) -> list[str]:
@@ -44,11 +44,11 @@ def expect(true: bool | Tensor, message: str) -> None:
 
     Raises
     ------
-    NotYet
+    NotYetError
         If it does not hold.
     """
     if not bool(torch.as_tensor(true).all()):
-        raise NotYet(message)
+        raise NotYetError(message)
 
 
 def expect_close(
@@ -69,7 +69,7 @@ def expect_close(
 
     Raises
     ------
-    NotYet
+    NotYetError
         If it is no number or tensor, of another shape, not finite, or too far off.
     """
     ours, theirs = torch.as_tensor(wanted).detach().double(), _numbers(found, what)
@@ -81,7 +81,7 @@ def expect_close(
     if bool((gap > atol + rtol * ours.abs()).any()):
         place = int(gap.argmax())
         expected, got = ours.flatten()[place], theirs.flatten()[place]
-        raise NotYet(f"{what}: expected {expected:.6g}, got {got:.6g}")
+        raise NotYetError(f"{what}: expected {expected:.6g}, got {got:.6g}")
 
 
 def expect_number(found: Any, print_of_answer: str, what: str, decimals: int = 4) -> None:
@@ -100,11 +100,11 @@ def expect_number(found: Any, print_of_answer: str, what: str, decimals: int = 4
 
     Raises
     ------
-    NotYet
+    NotYetError
         If it is no finite number or tensor, or another one.
     """
     if fingerprint(_numbers(found, what), decimals) != print_of_answer:
-        raise NotYet(f"{what}: expected another value (compared to {decimals} decimals)")
+        raise NotYetError(f"{what}: expected another value (compared to {decimals} decimals)")
 
 
 def fingerprint(values: Any, decimals: int = 4) -> str:
@@ -122,7 +122,7 @@ def on_its_own(function: Callable[P, R]) -> Callable[P, R]:
 
     Raises
     ------
-    NotYet
+    NotYetError
         (The returned function) if any code of the library runs inside.
     """
 
@@ -131,7 +131,7 @@ def on_its_own(function: Callable[P, R]) -> Callable[P, R]:
         def watch(frame: FrameType, event: str, argument: object) -> None:
             file = frame.f_code.co_filename
             if event == "call" and file != __file__ and Path(file).is_relative_to(LIBRARY):
-                raise NotYet(
+                raise NotYetError(
                     f"{function.__name__} calls {Path(file).stem}.{frame.f_code.co_name} of the "
                     "library: write the formula yourself"
                 )
@@ -151,6 +151,6 @@ def _numbers(found: Any, what: str) -> Tensor:
         numbers = torch.as_tensor(found).detach().double()
     except (TypeError, ValueError, RuntimeError):
         kind = type(found).__name__
-        raise NotYet(f"{what}: expected a number or a tensor, got {kind}") from None
+        raise NotYetError(f"{what}: expected a number or a tensor, got {kind}") from None
     expect(numbers.isfinite(), f"{what}: expected finite numbers, got NaN or infinity")
     return numbers
