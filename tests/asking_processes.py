@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from toys import config
 
-from dytemp.lab import runs
+from dytemp.lab.studies import runs
 
 CONFIG = config(loss={"name": "ISogCLR"})
 

@@ -12,8 +12,10 @@ from unittest import mock
 import torch
 from toys import config
 
-from dytemp.lab import datasets, distributed, runs, training
-from dytemp.lab.scenes import scenes
+from dytemp.lab import datasets, training
+from dytemp.lab.datasets.scenes import scenes
+from dytemp.lab.studies import runs
+from dytemp.lab.training import distributed
 
 LOSSES = {
     "NTXent": {"temperature": {"name": "Cosine", "tau_min": 0.1, "tau_max": 1.0, "period": 2}},

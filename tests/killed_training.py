@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from toys import config
 
-from dytemp.lab import training
+from dytemp.lab.training import loop
 
 CONFIG = config(
     loss={"name": "ISogCLR"}, epochs=4, evaluate_every=1, probes=["few_shot"], geometry=True
@@ -51,19 +51,19 @@ def start(function: Callable[[], None]) -> int:
 
 def train(folder: Path, moment: str | None, output: Path) -> None:
     checkpoints = None if output.name == "whole.pt" else folder / "checkpoints"
-    session: Any = training._Session
+    session: Any = loop._Session
     if moment == "update":  # the second one of an epoch
         session._update = kill_in_call(2, session._update)
     if moment == "evaluation":
-        training.evaluate = kill_in_call(1, training.evaluate)
+        loop.evaluate = kill_in_call(1, loop.evaluate)
     if moment == "an epoch after the last checkpoint":
-        training.CHECKPOINT_SECONDS = math.inf  # the first epoch of a process is always saved
-        training.evaluate = kill_in_call(2, training.evaluate)
+        loop.CHECKPOINT_SECONDS = math.inf  # the first epoch of a process is always saved
+        loop.evaluate = kill_in_call(2, loop.evaluate)
     if moment == "before the checkpoint is there":  # but the file is written
         os.replace = kill_in_call(1, os.replace)
     if moment == "after it is there":
         session.save = kill_after(session.save)
-    outcome = training.train(CONFIG, checkpoints, "cpu", folder)
+    outcome = loop.train(CONFIG, checkpoints, "cpu", folder)
     result = {
         "curves": outcome.history.curves,
         "evaluations": outcome.history.evaluations,

@@ -12,7 +12,7 @@ from benchmarks import __main__ as command_line
 from benchmarks import metrics, schedule, step, timing, training
 from bs4 import BeautifulSoup
 
-from dytemp.lab import benchmarks_page
+from dytemp.lab.book import benchmarks_page
 
 TINY = {"samples": 64, "dims": (8,), "neighbours": (1, 5), "repetitions": 3, "memory": False}
 

@@ -20,7 +20,7 @@ from bs4 import BeautifulSoup
 from conftest import ROOT
 from nbformat import NotebookNode
 
-from dytemp.lab import report
+from dytemp.lab.book import report
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 LONGEST_CELL = 25  # lines

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    from dytemp.lab import parallel
+    from dytemp.lab.studies import parallel
 
     notebooks = _notebooks(options.only)
     if options.jobs is not None:
@@ -153,7 +153,7 @@ class _RunLines(io.TextIOBase):
 
 
 def _report(options: argparse.Namespace) -> int:
-    from dytemp.lab import report
+    from dytemp.lab.book import report
 
     executed = _executed(options.scale)
     if options.scale == "recorded" and not executed.is_dir():
@@ -164,7 +164,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from dytemp.lab import runs
+    from dytemp.lab.studies import runs
 
     store = scales.store("recorded")
     run = runs.get(read_yaml(options.config), store)
@@ -175,7 +175,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from dytemp.lab import runs
+    from dytemp.lab.studies import runs
 
     table = runs.verify(options.sample, scales.store("recorded"))
     print(table.to_string(index=False))
@@ -183,7 +183,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    from dytemp.lab import papers
+    from dytemp.lab.studies import papers
 
     claims = json.loads(papers.claims().to_json(orient="records"))  # NaN becomes None
     if options.json:

@@ -2,7 +2,7 @@
 
 On one thread, the same operations with the same strengths make two views of each image, by
 
-- `dytemp.lab.augment`, once for the whole batch,
+- `dytemp.lab.training.augment`, once for the whole batch,
 - torchvision on Pillow images, one by one, the usual pipeline of a data loader,
 - torchvision's second version on uint8 tensors, one by one.
 """
@@ -19,8 +19,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from benchmarks.timing import aim, interleaved, rows
-from dytemp.lab import augment
-from dytemp.lab.augment import PRESETS, Augmentation
+from dytemp.lab.training import augment
+from dytemp.lab.training.augment import PRESETS, Augmentation
 
 PILLOW = "torchvision, Pillow"
 

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.step import session
 from benchmarks.timing import aim, interleaved, rows
 from dytemp import losses, schedules
-from dytemp.lab.statistics import bootstrap_mean
+from dytemp.lab.studies.statistics import bootstrap_mean
 
 CONSTANT, COSINE = "constant 0.2", "cosine 0.1 to 1.0"
 

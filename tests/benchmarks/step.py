@@ -24,8 +24,10 @@ from torch import Tensor, nn
 
 from benchmarks.timing import aim, apart, interleaved, rows, wait_for_the_others
 from dytemp import metrics
-from dytemp.lab import datasets, encoders, hardware, protocols, training
-from dytemp.lab.evaluation import ROWS
+from dytemp.lab import datasets, training
+from dytemp.lab.studies import protocols
+from dytemp.lab.training import encoders, hardware
+from dytemp.lab.training.evaluation import ROWS
 
 SIDE = 32
 PROJECTION = 128

@@ -23,7 +23,8 @@ from typing import Any
 import psutil
 import torch
 
-from dytemp.lab import hardware, runs
+from dytemp.lab.studies import runs
+from dytemp.lab.training import hardware
 
 PACKAGES = ("dytemp", "torch", "torchvision", "pillow", "lightly", "pytorch-metric-learning")
 MIB = 2**20

@@ -37,8 +37,9 @@ from torchvision import transforms
 from benchmarks import step
 from benchmarks.augmentation import pipeline
 from benchmarks.timing import MemoryOfChildren, aim, apart, interleaved, rows
-from dytemp.lab import augment, datasets, encoders, hardware, optimizers, pairings, training
-from dytemp.lab.evaluation import evaluate
+from dytemp.lab import datasets, training
+from dytemp.lab.training import augment, encoders, hardware, optimizers, pairings
+from dytemp.lab.training.evaluation import evaluate
 from dytemp.losses.infonce import info_nce, pair_similarities
 
 DATA = "benchmark"

@@ -1,0 +1,1 @@
+"""What chapters need to be chapters, and what turns them into pages."""

@@ -1,0 +1,1 @@
+"""What is computed from several runs: studies, statistics, the papers' numbers, verdicts."""

@@ -1,0 +1,327 @@
+"""The studies of the chapters: which runs are compared, at each scale.
+
+All methods of a study share everything but the loss: data, initial weights, order and views, so
+that their differences are paired. Each study of images holds a sweep of fixed temperatures as its
+control.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dytemp import checks
+from dytemp.lab import datasets, scales
+from dytemp.lab.training import Config
+
+Spec = dict[str, Any]
+
+# MNIST-5k with an imbalance of 100 and a tiny encoder: a first look, seconds a run.
+QUICK: Spec = {
+    "data": "mnist5k",
+    "n_max": 400,
+    "ratio": 0.01,
+    "encoder": "tiny",
+    "projection_dim": 64,
+    "augmentation": "digits",
+    "epochs": 60,
+    "batch": 128,
+    "learning_rate": 0.12,
+    "warmup_epochs": 2,
+    "evaluate_every": 6,
+}
+
+# Long-tailed CIFAR-10 with a small residual network: minutes a run on two cores.
+SMALL: Spec = {
+    "data": "cifar10",
+    "n_max": 4500,
+    "ratio": 0.01,
+    "permutation": 1,
+    "validation_per_class": 500,
+    "encoder": "small",
+    "augmentation": "ts",
+    "epochs": 40,
+    "batch": 256,
+    "learning_rate": 0.25,
+    "warmup_epochs": 2,
+    "evaluate_every": 2,
+    "probes": ("few_shot", "long_tail"),
+}
+
+# Generated patterns and a dense encoder: the paper's own number of epochs in seconds. Difficulty,
+# learning rate and batch were chosen on the baseline, fixed tau = 0.2, before any other method.
+SYNTHETIC: Spec = {
+    "data": "prototypes",
+    "n_max": 200,
+    "ratio": 0.01,
+    "validation_per_class": 50,
+    "encoder": "dense",
+    "projection_dim": 32,
+    "augmentation": "patterns",
+    "batch": 164,
+    "learning_rate": 0.15,
+    "probes": ("few_shot", "long_tail"),
+}
+SYNTHETIC_EPOCHS = {"quick": 200, "small": 2000, "paper": 2000}
+
+# The settings that the papers or their code state, for CIFAR: days on a GPU.
+PAPER: dict[str, Spec] = {
+    "ts": SMALL
+    | {
+        "encoder": "resnet18",
+        "epochs": 2000,
+        "batch": 512,
+        "learning_rate": 0.5,
+        "warmup_epochs": 10,
+        "evaluate_every": 100,
+    },
+    "isogclr": {
+        "data": "cifar100",
+        "n_max": 500,
+        "encoder": "resnet18",
+        "augmentation": "isogclr",
+        "epochs": 400,
+        "batch": 128,
+        "optimizer": "lars",
+        "learning_rate": 0.8,
+        "weight_decay": 5e-4,
+        "warmup_epochs": 10,
+        "evaluate_every": 50,
+        "probes": ("long_tail",),
+    },
+    "dystress": {
+        "data": "cifar10",
+        "n_max": None,
+        "encoder": "resnet18",
+        "augmentation": "dystress",
+        "epochs": 200,
+        "batch": 128,
+        "learning_rate": 0.2,
+        "momentum": 0.0,
+        "weight_decay": 5e-4,
+        "warmup_epochs": 0,
+        "evaluate_every": 20,
+    },
+}
+
+# Image-text pairs are generated scenes at every scale: no public captions come with the package.
+CAPTIONS: Spec = {
+    "data": "scenes",
+    "pairs": "captions",
+    "n_max": None,
+    "encoder": "tiny",
+    "projection_dim": 64,
+    "augmentation": "scenes",
+    "batch": 128,
+    "optimizer": "adamw",
+    "learning_rate": 2e-3,
+    "warmup_epochs": 1,
+}
+CAPTION_EPOCHS = {"quick": 12, "small": 60, "paper": 200}
+
+# The rates that a temperature is tried at, and the draws that decide; no other study has these.
+RATES = (0.06, 0.125, 0.25, 0.5, 1.0)
+TUNING_DRAWS = (11, 12)
+
+CLASSES = {"mnist5k": 10, "cifar10": 10, "cifar100": 100}
+
+
+def configs(
+    study: str, scale: str, seeds: int, first_seed: int = 0, **changes: Any
+) -> dict[str, list[Config]]:
+    """Return the runs of a study: for each method one configuration a seed.
+
+    Parameters
+    ----------
+    study : str
+        "ts", "ts_geometry" (where its images lie on the sphere), "ts_synthetic" (generated
+        patterns), "isogclr", "isogclr_balanced" (as many images, all classes of one size),
+        "isogclr_captions" or "dystress".
+    scale : str
+        One of `dytemp.lab.scales.NAMES`.
+    seeds : int
+        Number of seeds.
+    first_seed : int
+        The first of them; the recorded runs begin with 0.
+    **changes
+        Settings of `Config` that replace those of the study: ``epochs=100, permutation=2``.
+        Schedules and the epochs of complete evaluations follow the number of epochs.
+
+    Raises
+    ------
+    ValueError
+        For an unknown study or scale, or fewer than one seed.
+    """
+    checks.choice("study", study, tuple(_STUDIES))
+    protocol = _RECORDED.get(study, "quick") if scale == "recorded" else scales.protocol(scale)
+    checks.integer("seeds", seeds, at_least=1)
+    base = _settings(study, protocol) | changes
+    if study == "ts":
+        probes = ("few_shot", "long_tail")
+        base = {"evaluate_at": (phase(base["epochs"]),), "probes": probes} | base
+    every = range(first_seed, first_seed + seeds)
+    return {
+        method: [Config(**base | _of_seed(study, seed), loss=loss, seed=seed) for seed in every]
+        for method, loss in _STUDIES[study](base["epochs"]).items()
+    }
+
+
+def draw(number: int) -> Spec:
+    """Return the settings that come from the number of a draw: all that is random in a run.
+
+    Class order, images, initial weights, order of the data and views. Draws 1 to 3 were recorded
+    first, with several seeds on the images of one seed, which they keep.
+
+    Parameters
+    ----------
+    number : int
+        At least 1.
+    """
+    number = checks.integer("draw", number, at_least=1)
+    start = 0 if number <= 3 else number
+    return {"permutation": number, "split_seed": start, "seed": start}
+
+
+def learning_rates() -> dict[str, list[Config]]:
+    """Return the study of learning rates: fixed temperatures and TS, each at `RATES`.
+
+    Each method has one configuration a draw of `TUNING_DRAWS`; accuracy is measured at the end
+    alone, and the validation images decide.
+    """
+    methods = _fixed(0.1, 0.2, 0.5, 1.0) | {"TS": _ts(SMALL["epochs"])["TS"]}
+    base = SMALL | {"evaluate_every": 0, "probes": ()}
+    return {
+        f"{method}, rate {rate:g}": [
+            Config(**base | draw(number) | {"loss": loss, "learning_rate": rate})
+            for number in TUNING_DRAWS
+        ]
+        for rate in RATES
+        for method, loss in methods.items()
+    }
+
+
+def _of_seed(study: str, seed: int) -> Spec:
+    """Return what changes with the seed: images and class order, where they cost nothing."""
+    if study != "ts_synthetic":
+        return {}
+    return {"split_seed": seed, "permutation": 1 + seed % 5}
+
+
+def _settings(study: str, protocol: str) -> Spec:
+    if study == "ts_synthetic":
+        epochs = SYNTHETIC_EPOCHS[protocol]
+        points = {"evaluate_every": epochs // 20, "curves_every": epochs // 100}
+        return SYNTHETIC | points | {"epochs": epochs, "warmup_epochs": epochs // 200}
+    if study == "ts_geometry":
+        return _settings("ts", protocol) | {"geometry": True, "evaluate_every": 4, "probes": ()}
+    if study == "isogclr_captions":
+        return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
+    if study == "isogclr_balanced":
+        return _balanced(_settings("isogclr", protocol))
+    return {"quick": QUICK, "small": SMALL, "paper": PAPER[study]}[protocol]
+
+
+def _balanced(settings: Spec) -> Spec:
+    """Return the settings with the long tail spread evenly over the classes."""
+    classes, ratio = CLASSES[settings["data"]], settings.get("ratio", 0.01)
+    images = sum(datasets.long_tail_counts(settings["n_max"], classes, ratio))
+    return settings | {"n_max": images // classes, "ratio": 1.0}
+
+
+def phase(epochs: int, part: float = 0.7) -> int:
+    """Return the epoch at a part of the last of five periods; TS recommends 0.7 (Fig. 4)."""
+    return round((4 + part) * epochs / 5)
+
+
+def ts_cosine(epochs: int) -> Spec:
+    """Return the temperature of TS: five periods in a training, as 400 in 2000 epochs."""
+    return {"name": "Cosine", "tau_min": 0.1, "tau_max": 1.0, "period": epochs / 5}
+
+
+def _fixed(*temperatures: float) -> dict[str, Spec]:
+    return {f"fixed {tau:g}": {"name": "NTXent", "temperature": tau} for tau in temperatures}
+
+
+def _ts(epochs: int) -> dict[str, Spec]:
+    cosine = {"name": "NTXent", "temperature": ts_cosine(epochs)}
+    return _fixed(0.07, 0.1, 0.2, 0.3, 0.5, 1.0) | {"TS": cosine}
+
+
+def _ts_geometry(epochs: int) -> dict[str, Spec]:
+    cosine = {"name": "NTXent", "temperature": ts_cosine(epochs)}
+    return _fixed(0.1, 0.5, 1.0) | {"TS": cosine}
+
+
+def _swing(name: str, tau_min: float, tau_max: float, period: float) -> Spec:
+    bounds = {"tau_min": tau_min, "tau_max": tau_max}
+    temperature = {"name": name} | bounds | ({} if name == "Random" else {"period": period})
+    return {"name": "NTXent", "temperature": temperature}
+
+
+def _ts_synthetic(epochs: int) -> dict[str, Spec]:
+    """Return the sweep, the swing, and the shapes, periods and ranges of Tables 4 to 6."""
+    shapes = {
+        f"{name.lower()} 0.1 to 0.5": _swing(name, 0.1, 0.5, epochs / 5)
+        for name in ("Cosine", "Triangle", "Random", "Step")
+    }
+    periods = {f"TS, period {part:g}": part for part in (0.1, 0.5, 1, 2)}  # of the training
+    ranges = ((0.07, 0.2), (0.07, 0.5), (0.07, 1), (0.1, 0.2), (0.1, 0.3), (0.2, 0.5), (0.2, 1))
+    return (
+        _ts(epochs)
+        | shapes
+        | {name: _swing("Cosine", 0.1, 1.0, part * epochs) for name, part in periods.items()}
+        | {f"cosine {a:g} to {b:g}": _swing("Cosine", a, b, epochs / 5) for a, b in ranges}
+    )
+
+
+def _isogclr(epochs: int) -> dict[str, Spec]:
+    learned = {"name": "ISogCLR", "rho": 0.4, "tau_init": 0.1, "eta": 0.03, "beta": 0.5}
+    global_loss = {"name": "SogCLR", "temperature": 0.1, "gamma": 0.8}
+    return _fixed(0.1, 0.2, 0.5) | {"SogCLR": global_loss, "iSogCLR": learned}
+
+
+def _isogclr_balanced(epochs: int) -> dict[str, Spec]:
+    return {"iSogCLR": _isogclr(epochs)["iSogCLR"]}
+
+
+def _isogclr_captions(epochs: int) -> dict[str, Spec]:
+    def learned(rho: float, eta: float) -> Spec:
+        name = "BimodalISogCLR"
+        return {"name": name, "rho": rho, "tau_init": 0.07, "tau_min": 0.01, "eta": eta}
+
+    # In a batch of 128 pairs the KL divergence is at most log 127 = 4.8: rho stays well below.
+    # The step is a tenth to a sixth of the stability bound 2 tau^3 / Var at the optimum, so that
+    # the 12 visits that an image has at scale quick are enough to get near it.
+    return {
+        "CLIP": {"name": "CLIP", "temperature": 0.07},
+        "CyCLIP": {"name": "CyCLIP", "temperature": 0.07},
+        "SogCLR": {"name": "BimodalSogCLR", "temperature": 0.07},
+        "iSogCLR": learned(rho=2.0, eta=0.01),
+        "iSogCLR, rho 0.4": learned(rho=0.4, eta=0.1),
+    }
+
+
+def _dystress(epochs: int) -> dict[str, Spec]:
+    def dynamic(name: str, **more: Any) -> Spec:
+        temperature = {"name": name, "tau_min": 0.1, "tau_max": 0.2, **more}
+        return {"name": "NTXent", "temperature": temperature}
+
+    return _fixed(0.1, 0.15, 0.2) | {
+        "MACL": {"name": "MACL", "tau0": 0.1, "alpha": 0.5, "a0": 0.0},
+        "DySTreSS": dynamic("SimilarityCosine"),
+        "DySTreSS full derivative": dynamic("SimilarityCosine", detach=False),
+        "DySTreSS shifted": dynamic("ShiftedSimilarityCosine"),
+    }
+
+
+# Studies whose results at scale "recorded" are those of another scale than "quick".
+_RECORDED = dict.fromkeys(("ts", "ts_geometry", "ts_synthetic"), "small")
+
+_STUDIES = {
+    "ts": _ts,
+    "ts_geometry": _ts_geometry,
+    "ts_synthetic": _ts_synthetic,
+    "isogclr": _isogclr,
+    "isogclr_balanced": _isogclr_balanced,
+    "isogclr_captions": _isogclr_captions,
+    "dystress": _dystress,
+}

@@ -1,0 +1,192 @@
+"""What a trained encoder is worth, on balanced test data that it never saw.
+
+As in TS (its released notebooks) everything rests on the normalised output of the backbone, but
+without augmentation; the long-tailed training images are the bank of the nearest neighbours. Pairs
+of images and captions are retrieved by their embeddings, as in iSogCLR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dytemp import metrics
+from dytemp.lab.datasets import Captioned, Dataset, Split
+from dytemp.lab.training.augment import Augmentation, two_views
+from dytemp.lab.training.pairings import ImageAndText, Pairing
+
+GROUPS = ("head", "mid", "tail")
+ROWS = 1000  # images in a forward pass
+PAIRS = 2000  # test images that alignment is measured on
+BINS, BINS_IN_GROUP = 500, 10  # of the coverage, as drawn in Fig. 1 of TS
+STRUCTURE = (
+    metrics.inter_class_uniformity,
+    metrics.silhouette,
+    metrics.scatter_ratio,
+    metrics.neighbour_agreement,
+)
+Embed = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The measurements of one epoch.
+
+    Attributes
+    ----------
+    epoch : int
+        Number of finished epochs.
+    metrics : dict
+        Accuracies are in 0 .. 1. ``knn1``, ``knn10``, ``few_shot``, ``long_tail``: mean over the
+        classes of the balanced test set, each also as ``_head``, ``_mid`` and ``_tail``.
+        ``validation_knn1``, ``validation_knn10``: on the validation images, if there are any.
+        ``uniformity`` and ``tolerance``: of the test features. In complete evaluations also
+        ``knn200`` (weighted by exp(s / 0.1), as DySTreSS), ``alignment``: of two views of the test
+        images, ``inter_class_uniformity``, ``silhouette``, ``scatter_ratio`` (global structure)
+        and ``neighbour_agreement`` (local structure) of the test features. For captions
+        ``recall1_text``, ``recall5_text`` (image to text), ``recall1_image``, ``recall5_image``
+        (text to image) and ``zero_shot``: test images by the names of their concepts.
+    per_class : dict
+        The accuracies of all classes, for each kind of prediction.
+    geometry : dict
+        Empty, or of the projections of the training images: ``coverage``, numbers of images in
+        groups of ten of 500 random bins, the fullest first (`dytemp.metrics.coverage`), and
+        ``similarities`` of different images (`dytemp.metrics.similarity_histogram`).
+    """
+
+    epoch: int
+    metrics: dict[str, float]
+    per_class: dict[str, list[float]]
+    geometry: dict[str, list[int]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the measurements, ready for JSON; the geometry only if there is any."""
+        found = asdict(self)
+        return found if found["geometry"] else {k: v for k, v in found.items() if k != "geometry"}
+
+
+def evaluate(
+    epoch: int,
+    model: Pairing,
+    dataset: Dataset,
+    split: Split,
+    probes: tuple[str, ...],
+    augmentation: Augmentation | None,
+    autocast: Callable[[], Any],
+    with_geometry: bool = False,
+) -> Evaluation:
+    """Evaluate the encoders of a run; they come back in the mode of training.
+
+    Parameters
+    ----------
+    epoch : int
+        Number of finished epochs.
+    model : Pairing
+        The encoders.
+    dataset, split
+        The data.
+    probes : tuple of str
+        ``"few_shot"`` and ``"long_tail"``: linear support vector machines to train.
+    augmentation : Augmentation or None
+        Of the views for the alignment; None leaves it out.
+    autocast : callable
+        Returns the context in which the encoders run.
+    with_geometry : bool
+        Whether to look at the projections of the training images.
+    """
+    device, image = model.image.mean.device, model.image
+
+    def embed(function: Embed, inputs: Tensor) -> Tensor:
+        with torch.inference_mode(), autocast():
+            starts = range(0, len(inputs), ROWS)
+            parts = [function(inputs[k : k + ROWS].to(device)).float().cpu() for k in starts]
+        return torch.cat(parts)
+
+    def features(images: Tensor) -> Tensor:
+        return embed(lambda part: image.features(part / 255), images)
+
+    model.eval()
+    bank, test = features(dataset.train_images[split.train]), features(dataset.test_images)
+    bank_labels, test_labels = dataset.train_labels[split.train], dataset.test_labels
+    found = {f"knn{k}": metrics.knn_predict(bank, bank_labels, test, k) for k in (1, 10)}
+    if augmentation is not None:
+        most = min(200, len(bank))
+        found["knn200"] = metrics.knn_predict(bank, bank_labels, test, most, temperature=0.1)
+    for probe in probes:
+        members = split.few_shot if probe == "few_shot" else split.train
+        rows = torch.isin(split.train, members)
+        found[probe] = metrics.svm_predict(bank[rows], bank_labels[rows], test)
+
+    values, per_class = _accuracies(found, test_labels, split.groups)
+    if len(split.validation):
+        queries = features(dataset.train_images[split.validation])
+        truth = dataset.train_labels[split.validation]
+        for k in (1, 10):
+            values[f"validation_knn{k}"] = metrics.knn_accuracy(
+                bank, bank_labels, queries, truth, k, average="macro"
+            )
+    values["uniformity"] = metrics.uniformity(test)
+    values["tolerance"] = metrics.tolerance(test, test_labels)
+    if augmentation is not None:
+        views = two_views(
+            dataset.test_images[:PAIRS], augmentation, torch.Generator().manual_seed(0)
+        )
+        values["alignment"] = metrics.alignment(*(embed(image.features, view) for view in views))
+        for measure in STRUCTURE:
+            values[measure.__name__] = measure(test, test_labels)
+    if isinstance(model, ImageAndText) and isinstance(dataset, Captioned):
+        values |= _retrieval(embed, model, dataset)
+    geometry = {}
+    if with_geometry:
+        geometry = _geometry(embed(lambda x: image(x / 255), dataset.train_images[split.train]))
+    model.train()
+    return Evaluation(epoch, values, per_class, geometry)
+
+
+def _geometry(projections: Tensor) -> dict[str, list[int]]:
+    """Return how the projections cover the sphere and how similar they are to each other."""
+    groups = metrics.coverage(projections, BINS).view(-1, BINS_IN_GROUP).sum(dim=1)
+    return {
+        "coverage": groups.tolist(),
+        "similarities": metrics.similarity_histogram(projections).tolist(),
+    }
+
+
+def _accuracies(
+    found: dict[str, Tensor], labels: Tensor, groups: Tensor
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Return means over all classes and over head, mid and tail, and the accuracy of each class."""
+    every = torch.arange(len(groups))
+    values, per_class = {}, {}
+    for name, predictions in found.items():
+        per_class[name] = metrics.group_accuracy(predictions, labels, every).tolist()
+        values[name] = sum(per_class[name]) / len(every)
+        for group, value in zip(
+            GROUPS, metrics.group_accuracy(predictions, labels, groups).tolist(), strict=True
+        ):
+            values[f"{name}_{group}"] = value
+    return values, per_class
+
+
+def _retrieval(
+    embed: Callable[[Embed, Tensor], Tensor], model: ImageAndText, data: Captioned
+) -> dict[str, float]:
+    """Find captions for images, images for captions, and the concept of an image by its name."""
+    from dytemp.lab.datasets.scenes import tokenise
+
+    images = F.normalize(embed(lambda part: model.image(part / 255), data.test_images), dim=1)
+    captions = F.normalize(embed(model.text, data.test_tokens), dim=1)
+    names = F.normalize(embed(model.text, tokenise(data.class_names)), dim=1)
+    similarity = images @ captions.T
+    values = {}
+    for k in (1, 5):
+        values[f"recall{k}_text"] = metrics.recall_at_k(similarity, k)
+        values[f"recall{k}_image"] = metrics.recall_at_k(similarity.T, k)
+    concepts = (images @ names.T).argmax(dim=1)
+    values["zero_shot"] = metrics.accuracy(concepts, data.test_labels, average="macro")
+    return values

@@ -1,0 +1,323 @@
+"""One training loop for every loss: image pairs and image-text pairs, one process or many.
+
+Everything random in an epoch comes from generators seeded with (seed, epoch), so the end of an
+epoch is all that a checkpoint has to hold: a run that was killed and started again ends with the
+same bits as one that was not, and runs that differ in their loss alone see the same data.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from dytemp.lab import datasets
+from dytemp.lab.training import augment, distributed, hardware, optimizers, pairings
+from dytemp.lab.training.configuration import Config, build_loss, describe
+from dytemp.lab.training.evaluation import evaluate
+from dytemp.lab.training.outcome import History, Outcome
+
+__all__ = ["Config", "History", "Outcome", "build_loss", "choose_split", "train"]
+
+ORDER, VIEWS = range(2)  # what a generator is for
+CHECKPOINT_SECONDS = 1.0  # between two checkpoints, at least: an epoch can be shorter than a write
+
+
+def train(
+    config: Config,
+    folder: Path | None = None,
+    device: str = "auto",
+    root: str | os.PathLike[str] | None = None,
+) -> Outcome:
+    """Train and evaluate one run.
+
+    Under ``torchrun`` every process calls it with the same arguments and takes its part of each
+    batch; the result is that of a single process.
+
+    Parameters
+    ----------
+    config : Config
+        The run.
+    folder : Path, optional
+        Where a checkpoint is written at the end of epochs, at most once a second. If there is one
+        of this run already, the run goes on from there. None: no checkpoints.
+    device : str
+        ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    root : path, optional
+        Where the data sets are; see `dytemp.lab.datasets.load`.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        For data, settings or a checkpoint that cannot be used.
+    FloatingPointError
+        If the embeddings or the loss are no longer finite.
+    """
+    with distributed.processes():
+        dataset = datasets.load(config.data, root)
+        session = _Session(config, dataset, choose_split(config, dataset), hardware.device(device))
+        checkpoint = None if folder is None else folder / "checkpoint.pt"
+        if checkpoint is not None and checkpoint.is_file():
+            session.load(checkpoint)
+        saved = -math.inf
+        for epoch in range(session.history.epoch + 1, config.epochs + 1):
+            session.train_epoch(epoch)
+            session.evaluate_if_due(epoch)
+            due = epoch == config.epochs or time.monotonic() - saved >= CHECKPOINT_SECONDS
+            if checkpoint is not None and due and distributed.rank() == 0:
+                session.save(checkpoint)
+                saved = time.monotonic()
+            distributed.wait_for_all()
+        session.bar.close()
+        return session.outcome()
+
+
+def choose_split(config: Config, dataset: datasets.Dataset) -> datasets.Split:
+    """Return the images that a run trains and evaluates on.
+
+    Raises
+    ------
+    ValueError
+        If the data cannot be split as the configuration asks, or a batch is larger than the
+        training set.
+    """
+    if config.n_max is None:
+        split = _whole(dataset, config.split_seed)
+    else:
+        order = None
+        if config.permutation is not None:
+            classes = len(dataset.class_names)
+            order = datasets.class_order(config.data, config.permutation, classes)
+        settings = (config.n_max, config.ratio, order, config.split_seed)
+        split = datasets.split(dataset, *settings, config.validation_per_class)
+    if config.batch > len(split.train):
+        raise ValueError(
+            f"batch must be at most {len(split.train)}, the number of training images, "
+            f"got {config.batch}"
+        )
+    return split
+
+
+def _whole(dataset: datasets.Dataset, seed: int) -> datasets.Split:
+    """Take all training images, with their own frequencies, in an order that content decides."""
+    labels, keys = dataset.train_labels, datasets.content_keys(dataset.train_images, seed)
+    counts = labels.bincount(minlength=len(dataset.class_names))
+    groups = torch.empty_like(counts)
+    for group, members in enumerate(counts.argsort(descending=True, stable=True).tensor_split(3)):
+        groups[members] = group
+    return datasets.Split(
+        train=keys.argsort(stable=True),
+        validation=keys.new_empty(0),
+        few_shot=datasets.long_tail_indices(labels, keys, ratio=1, n_max=int(counts.min())),
+        groups=groups,
+    )
+
+
+class _Session:
+    """A run in progress: data, encoders, loss, optimiser and history."""
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: datasets.Dataset,
+        split: datasets.Split,
+        device: torch.device,
+    ) -> None:
+        if config.batch % distributed.world_size():
+            raise ValueError(
+                f"batch must be a multiple of the {distributed.world_size()} processes, "
+                f"got {config.batch}"
+            )
+        self.config, self.dataset, self.split, self.device = config, dataset, split, device
+        self.history = History()
+        self.precision = hardware.precision(config.precision, device)
+        self.augmentation = augment.PRESETS[config.augmentation]
+        self.images = dataset.train_images[split.train].to(device)
+        self.labels = dataset.train_labels[split.train]
+        self.steps = len(self.images) // config.batch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            model = pairings.build(config, dataset)
+            loss = build_loss(config.loss, len(self.images), self.labels, config.projection_dim)
+        # State per sample is in float64, which Apple's GPUs do not have.
+        self.loss = (loss.float() if device.type == "mps" else loss).to(device)
+        if distributed.world_size() > 1:
+            distributed.share_batch_statistics(model)
+        self.model = model.to(device).to(memory_format=torch.channels_last)
+        self.optimizer = optimizers.build(
+            config.optimizer,
+            [*self.model.parameters(), *self.loss.parameters()],
+            config.learning_rate,
+            config.momentum,
+            config.weight_decay,
+        )
+        # The environment's TQDM_DISABLE counts, as for any bar.
+        silent = {"disable": True} if distributed.rank() else {}
+        self.bar = tqdm(total=config.epochs * self.steps, unit="batch", **silent)
+
+    def train_epoch(self, epoch: int) -> None:
+        """Go through the training images once."""
+        start = time.perf_counter()
+        config = self.config
+        self.loss.set_epoch(epoch)
+        order = torch.randperm(len(self.images), generator=self._generator(ORDER, epoch))
+        batches = order[: self.steps * config.batch].view(self.steps, config.batch)
+        generator = self._generator(VIEWS, epoch)
+        total_loss = total_temperature = rate = 0.0
+        for step, rows in enumerate(batches.to(self.device), start=1 + (epoch - 1) * self.steps):
+            warmup, total = config.warmup_epochs * self.steps, config.epochs * self.steps
+            rate = optimizers.learning_rate(step, config.learning_rate, warmup, total)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            total_loss += self._update(rows, generator)
+            total_temperature += self.loss.temperature_now
+            self.bar.update()
+        loss, temperature = total_loss / self.steps, total_temperature / self.steps
+        history = self.history
+        history.epoch = epoch
+        if epoch % config.curves_every == 0:
+            history.curves["loss"].append(loss)
+            history.curves["temperature"].append(temperature)
+            history.curves["learning_rate"].append(rate)
+        history.seconds["training"] += time.perf_counter() - start
+        self.bar.set_postfix_str(f"epoch {epoch}, loss {loss:.3f}, tau {temperature:.3g}")
+
+    def _update(self, rows: Tensor, generator: torch.Generator) -> float:
+        """Take one step on a batch, given as positions in the training images; return its loss."""
+        own = distributed.own_rows(len(rows))
+        first, second = self._pairs(rows[own], own, len(rows), generator)
+        with self._autocast():
+            z1, z2 = self.model(first, second)
+        self._refuse_infinite(torch.cat([z1, z2]), "embeddings")
+        loss = self.loss(z1, z2, rows[own])  # computes in float32 at least
+        self._refuse_infinite(loss, "loss")
+        self.optimizer.zero_grad()
+        loss.backward()
+        distributed.sum_gradients(self.model.parameters())
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def _pairs(
+        self, rows: Tensor, own: slice, batch: int, generator: torch.Generator
+    ) -> pairings.Pair:
+        """Return the inputs of the encoders for this process's rows of a batch."""
+        images = self.images[rows]
+
+        def view() -> Tensor:
+            # All processes draw for the whole batch and carry out their part, as one would.
+            height, width = images.shape[2:]
+            choices = augment.draw(self.augmentation, batch, height, width, generator)
+            choices = augment.Choices(*(choice[own] for choice in choices))
+            return augment.apply(images, choices, self.augmentation.interpolation)
+
+        if isinstance(self.dataset, datasets.Captioned) and self.config.pairs == "captions":
+            tokens = self.dataset.train_tokens[self.split.train[rows.cpu()]]
+            return view(), tokens.to(self.device)
+        return view(), view()
+
+    def evaluate_if_due(self, epoch: int) -> None:
+        """Evaluate at the last epoch and at the chosen ones; process 0 does it for all."""
+        start = time.perf_counter()
+        every = self.config.evaluate_every
+        complete = epoch == self.config.epochs or epoch in self.config.evaluate_at
+        if complete or (every and epoch % every == 0):
+            found: dict[str, Any] = {}
+            if distributed.rank() == 0:
+                found = evaluate(
+                    epoch,
+                    self.model,
+                    self.dataset,
+                    self.split,
+                    self.config.probes if complete else (),
+                    self.augmentation if complete else None,
+                    self._autocast,
+                    self.config.geometry,
+                ).to_dict()
+            self.history.evaluations.append(distributed.from_first(found))
+        self.history.seconds["evaluation"] += time.perf_counter() - start
+
+    def save(self, file: Path) -> None:
+        """Write a checkpoint; a reader sees the old one or the new one, never a part."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(".unfinished")
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        torch.save(state | {"key": self.config.key, "history": asdict(self.history)}, unfinished)
+        os.replace(unfinished, file)
+
+    def load(self, file: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises
+        ------
+        ValueError
+            If the file cannot be read or belongs to another run.
+        """
+        advice = "delete the file to start the run again"
+        try:
+            state = torch.load(file, map_location=self.device, weights_only=True)
+            key = state["key"]
+        except Exception as error:  # the unpickler raises many unrelated types
+            raise ValueError(f"{file} is not a readable checkpoint ({error}): {advice}") from error
+        if key != self.config.key:
+            raise ValueError(f"{file} belongs to run {key}: {advice}")
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.history = History(**state["history"])
+        self.bar.update(self.history.epoch * self.steps)
+
+    def outcome(self) -> Outcome:
+        """Return the result of the finished run."""
+        names = ("tau", "tau_image", "tau_text")
+        learned = {name: getattr(self.loss, name, None) for name in names}
+        arrays = {
+            name: value.detach().cpu().numpy()
+            for name, value in learned.items()
+            if isinstance(value, Tensor)
+        }
+        if arrays:
+            arrays["labels"] = self.labels.numpy()
+        images = self.config.epochs * self.steps * self.config.batch
+        return Outcome(
+            history=self.history,
+            arrays=arrays,
+            counts=self.labels.bincount(minlength=len(self.split.groups)).tolist(),
+            groups=self.split.groups.tolist(),
+            images_per_second=images / self.history.seconds["training"],
+            device=self.device.type,
+            precision=self.precision,
+            model=self.model,
+        )
+
+    def _parts(self) -> dict[str, Any]:
+        return {"model": self.model, "loss": self.loss, "optimizer": self.optimizer}
+
+    def _autocast(self) -> torch.autocast:
+        wanted = self.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=wanted)
+
+    def _generator(self, purpose: int, epoch: int) -> torch.Generator:
+        """Return a generator on the processor, so that every device sees the same data."""
+        state = np.random.SeedSequence((self.config.seed, epoch, purpose)).generate_state(1)
+        return torch.Generator().manual_seed(int(state[0]))
+
+    def _refuse_infinite(self, values: Tensor, what: str) -> None:
+        if not bool(torch.isfinite(values).all()):
+            rate = self.optimizer.param_groups[0]["lr"]
+            raise FloatingPointError(
+                f"{what} must be finite, got NaN or inf after {self.history.epoch} finished "
+                f"epochs, at learning rate {rate:.3g} with {describe(self.config.loss)}: try a "
+                "smaller learning_rate or a longer warm-up"
+            )

@@ -1,0 +1,267 @@
+"""The command line: what it prints, which code it returns, and that users never see a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ROOT
+from distributed import Client, LocalCluster
+
+from dytemp.lab import cli, paths
+
+PARAMETERS = ('scale: str = "recorded"  # one of the four scales', ["parameters"])
+IMPORTS = "from dytemp.lab import scales\nfrom dytemp.lab.book import parameters"
+GUARD = "parameters.check(globals(), scale=scales.NAMES)"
+LIVE = """
+import os, sys
+print(os.getcwd(), sys.executable, scale, os.environ["TQDM_DISABLE"], sep="\\n")
+print("run 1 of 1: done")
+print("no news")
+"""
+
+TRAINING = """
+from dytemp.lab.studies import parallel
+from dytemp.lab.training.configuration import Config
+tiny = {"n_max": 60, "ratio": 0.5, "batch": 64, "projection_dim": 16, "epochs": 2}
+configs = {"fixed": [Config(**tiny, seed=seed) for seed in range(2)]}
+done = parallel.get_all(configs, scales.store(scale))["fixed"]
+"""
+
+EVIDENCE = {"paper", "claim", "statement", "verdict", "effect", "low", "high"}
+EVIDENCE |= {"seeds", "runs", "notebook"}
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def chapters(workspace: Path, write_notebook: Write) -> Path:
+    """Two chapters; the first one fails."""
+    folder = workspace / "notebooks"
+    opening = ("# A chapter", IMPORTS, PARAMETERS, GUARD)
+    write_notebook(folder / "00_broken.ipynb", *opening, "ratio = 1 / 0", "2")
+    write_notebook(folder / "01_good.ipynb", *opening, LIVE)
+    return folder
+
+
+@pytest.mark.notebooks
+def test_reproduce_goes_on_after_a_failure_and_reports_it(
+    chapters: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sources = {path: path.read_bytes() for path in chapters.glob("*.ipynb")}
+    assert cli.main(["reproduce", "--scale", "quick"]) == 1
+    printed = capfd.readouterr()
+    out = printed.out.splitlines()
+    assert out[0] == "[1/2] 00_broken: running at scale quick"
+    assert out[1].startswith(
+        "[1/2] 00_broken: FAILED, cell [5]: ZeroDivisionError: division by zero ("
+    )
+    assert out[2] == "[2/2] 01_good: running at scale quick"
+    assert out[3] == "    run 1 of 1: done"
+    assert out[4].startswith("[2/2] 01_good: done (")
+    assert out[5:] == [f"report: {paths.build() / 'report' / 'index.html'}"]
+    assert "1 of 2 notebooks failed" in printed.err
+    assert "Traceback" not in printed.err
+    assert sources == {path: path.read_bytes() for path in chapters.glob("*.ipynb")}
+    pages = sorted(path.name for path in (paths.build() / "report").iterdir())
+    assert pages == ["00_broken.html", "01_good.html", "index.html"]
+
+
+@pytest.mark.notebooks
+@pytest.mark.parametrize("where", ["--jobs", "--scheduler"])
+def test_reproduce_trains_side_by_side(
+    where: str,
+    workspace: Path,
+    write_notebook: Write,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    notebook = workspace / "notebooks" / "00_training.ipynb"
+    write_notebook(notebook, "# A chapter", IMPORTS, PARAMETERS, GUARD, TRAINING)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        address = {"--jobs": "2", "--scheduler": cluster.scheduler_address}[where]
+        assert cli.main(["reproduce", where, address]) == 0
+        if where == "--scheduler":
+            with Client(cluster) as client:
+                assert all(client.run(lambda: "dytemp.lab.training" in sys.modules).values())
+    lines = capfd.readouterr().out.splitlines()
+    assert sum(line.startswith("    run ") for line in lines) == 2, lines
+    assert len(list((paths.build() / "results").glob("*.json"))) == 2
+
+
+@pytest.mark.notebooks
+def test_reproduce_runs_in_the_notebooks_folder_with_this_interpreter(
+    chapters: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "elsewhere"
+    assert cli.main(["reproduce", "--only", "01", "--output", str(output)]) == 0
+    assert (output / "index.html").is_file()
+    executed = nbformat.read(paths.build() / "notebooks" / "quick" / "01_good.ipynb", as_version=4)
+    lines = executed.cells[-1].outputs[0].text.splitlines()
+    assert lines[:4] == [str(chapters), sys.executable, "quick", "1"]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.notebooks
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [
+        ("seed: 3", "unknown parameter seed = 3; this notebook knows: scale"),
+        ("scale: quik", "parameter scale must be one of recorded, quick, small, paper"),
+        ("scale: 3", "parameter scale must be one of recorded, quick, small, paper; got 3"),
+    ],
+)
+def test_reproduce_refuses_wrong_parameters(
+    chapters: Path, capfd: pytest.CaptureFixture[str], parameter: str, words: str
+) -> None:
+    (chapters / "scales").unlink()
+    (chapters / "scales").mkdir()
+    (chapters / "scales" / "quick.yaml").write_text(parameter)
+    assert cli.main(["reproduce", "--only", "01"]) == 1
+    assert words in capfd.readouterr().out
+
+
+def test_reproduce_refuses_unknown_notebooks(
+    chapters: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["reproduce", "--only", "7"]) == 1
+    assert "no notebook starts with '7'; there are: 00_broken, 01_good" in capsys.readouterr().err
+
+
+def test_report_of_the_stored_outputs(chapters: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report"]) == 0
+    assert capsys.readouterr().out == f"report: {paths.build() / 'report' / 'index.html'}\n"
+
+
+def test_report_of_a_scale_that_has_not_run(
+    chapters: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["report", "--scale", "small"]) == 1
+    assert "python -m dytemp reproduce --scale small" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["unknown"],
+        ["reproduce", "--scale", "tiny"],
+        ["report", "--scale", "tiny"],
+        ["train"],
+        ["verify", "--sample", "many"],
+        ["claims", "--xml"],
+    ],
+)
+def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 2
+    assert "usage: python -m dytemp" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "no such file"),
+        ("epochs: [1", "is not valid YAML"),
+        ("- 1", "must hold 'name: value' pairs; got list"),
+        ("", "must hold 'name: value' pairs; got NoneType"),
+        ("epoch: 3", "epoch"),
+        ("epochs: three", "epochs"),
+        ("learning_rate: fast", "learning_rate"),
+        ("loss: {name: NTXent, temperature: -1}", "temperature"),
+        ("data: nowhere", "nowhere"),
+    ],
+)
+def test_train_refuses_wrong_configurations(
+    workspace: Path, capsys: pytest.CaptureFixture[str], text: str | None, words: str
+) -> None:
+    config = workspace / "config.yaml"
+    if text is not None:
+        config.write_text(text)
+    assert cli.main(["train", str(config)]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("dytemp: ")
+    assert words in printed
+
+
+def test_train_records_a_run_that_verify_repeats(
+    workspace: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = workspace / "config.yaml"
+    # Exponents without a dot are strings in YAML 1.1, but numbers for everybody who writes them.
+    config.write_text("{n_max: 8, ratio: 5e-1, batch: 16, epochs: 2, weight_decay: 5E-4}")
+    assert cli.main(["train", str(config)]) == 0
+    trained = capfd.readouterr().out
+    (file,) = (workspace / "data" / "results").glob("*.json")
+    record = json.loads(file.read_text())
+    assert (record["config"]["ratio"], record["config"]["weight_decay"]) == (0.5, 5e-4)
+    assert trained.startswith(f"run {file.stem}")
+    assert trained.endswith(f"recorded in {file}\n")
+
+    assert cli.main(["train", str(config)]) == 0
+    again = capfd.readouterr().out
+    assert trained.endswith(again)  # nothing but the line of the training run is missing
+    assert not again.startswith("run ")
+
+    assert cli.main(["verify", "--sample", "1"]) == 0
+    assert "equal" in capfd.readouterr().out
+    for predictions in record["per_class"]:
+        record["metrics"][predictions] += 1
+    record["curves"]["loss"][0] += 1
+    file.write_text(json.dumps(record))
+    assert cli.main(["verify"]) == 1
+    printed = capfd.readouterr()
+    assert "differs" in printed.out
+    assert "some runs differ from their record" in printed.err
+
+
+def test_verify_needs_recorded_runs(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["verify"]) == 1
+    assert "no recorded runs" in capsys.readouterr().err
+
+
+def test_claims_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["claims", "--json"]) == 0
+    claims = json.loads(capsys.readouterr().out)
+    assert {claim["paper"] for claim in claims} == {"ts", "isogclr", "dystress"}
+    assert all(claim.keys() >= EVIDENCE for claim in claims)
+
+
+def test_claims_for_readers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["claims", "--json"]) == 0
+    claims = json.loads(capsys.readouterr().out)
+    assert cli.main(["claims"]) == 0
+    text = capsys.readouterr().out
+    assert all(claim["claim"] in text and claim["verdict"] in text for claim in claims)
+
+
+def test_module_runs_from_any_folder(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "dytemp", "claims", "--json"],
+        cwd=tmp_path,
+        env={"PATH": "", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)
+
+
+def test_reader_may_stop_reading(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m dytemp claims | head -c 10"
+    result = subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert len(result.stdout) == 10
+    assert result.stderr == ""

@@ -1,0 +1,432 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from killed_training import MOMENTS
+from torch import Tensor, nn
+from toys import CLASSES, config, write_data
+
+from dytemp import metrics, schedules
+from dytemp.lab import cli, datasets, training
+from dytemp.lab.datasets.scenes import scenes
+from dytemp.lab.training import (
+    Outcome,
+    augment,
+    choose_split,
+    evaluation,
+    hardware,
+    pairings,
+    train,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def outcome(folder: Path) -> Outcome:
+    """A run that learns something."""
+    cosine = {"name": "Cosine", "tau_min": 0.1, "tau_max": 1.0, "period": 4}
+    return train(
+        config(
+            loss={"name": "NTXent", "temperature": cosine},
+            epochs=6,
+            validation_per_class=4,
+            n_max=30,
+            evaluate_every=2,
+            evaluate_at=[3],
+            probes=["few_shot", "long_tail"],
+            geometry=True,
+        ),
+        root=folder,
+    )
+
+
+# ---------------------------------------------------------------------------------- what is learnt
+
+
+def test_geometry_is_of_all_training_images(outcome: Outcome) -> None:
+    images = sum(outcome.counts)
+    for found in outcome.history.evaluations:
+        coverage = found["geometry"]["coverage"]
+        assert (len(coverage), sum(coverage)) == (50, images)
+        assert coverage == sorted(coverage, reverse=True)
+        assert sum(found["geometry"]["similarities"]) == images * (images - 1)
+
+
+def test_geometry_changes_nothing_else(folder: Path) -> None:
+    without, found = (
+        train(config(epochs=2, geometry=wanted), root=folder).history for wanted in (False, True)
+    )
+    assert "geometry" not in without.evaluations[-1]
+    del found.evaluations[-1]["geometry"]
+    assert found.curves == without.curves
+    assert found.evaluations == without.evaluations
+
+
+def test_it_learns(outcome: Outcome) -> None:
+    losses = outcome.history.curves["loss"]
+    assert outcome.history.epoch == len(losses) == 6
+    assert losses[4] < losses[0]  # of one temperature
+    assert outcome.history.evaluations[-1]["metrics"]["knn1"] > 0.9
+
+
+def test_epochs_count_from_one(outcome: Outcome) -> None:
+    curves = outcome.history.curves
+    schedule = schedules.Cosine(0.1, 1.0, 4)
+    assert curves["temperature"] == pytest.approx([schedule.at(e) for e in range(1, 7)], rel=1e-5)
+    assert curves["learning_rate"][0] == pytest.approx(0.5)
+    assert curves["learning_rate"][-1] == pytest.approx(1e-6)
+
+
+def test_evaluations_come_when_asked(outcome: Outcome) -> None:
+    found = {e["epoch"]: e for e in outcome.history.evaluations}
+    assert list(found) == [2, 3, 4, 6]
+    simple, complete = found[2]["metrics"], found[3]["metrics"]
+    assert set(complete) == set(found[6]["metrics"])
+    structure = {"inter_class_uniformity", "silhouette", "scatter_ratio", "neighbour_agreement"}
+    assert set(complete) - set(simple) == {"alignment", *structure} | {
+        f"{probe}{group}"
+        for probe in ("few_shot", "long_tail", "knn200")
+        for group in ("", "_head", "_mid", "_tail")
+    }
+    assert {"knn1", "knn10_tail", "validation_knn1", "uniformity", "tolerance"} < set(simple)
+    assert all(np.isfinite(value) for value in complete.values())
+    kinds = {"knn1", "knn10", "knn200", "few_shot", "long_tail"}
+    assert set(found[6]["per_class"]) == kinds
+    assert np.mean(found[6]["per_class"]["knn1"]) == pytest.approx(found[6]["metrics"]["knn1"])
+
+
+def test_it_says_what_it_ran_on(outcome: Outcome) -> None:
+    assert outcome.counts == [30, 21, 15]
+    assert outcome.groups == [0, 1, 2]
+    assert outcome.device in hardware.DEVICES
+    assert outcome.precision in ("float32", "bfloat16")
+    assert outcome.images_per_second > 0
+    assert outcome.arrays == {}
+    assert all(seconds > 0 for seconds in outcome.history.seconds.values())
+
+
+@pytest.mark.parametrize("loss", ["CLIP", "BimodalISogCLR"])
+def test_images_and_captions(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = scenes(train=90, test=30, concepts=3, ratio=0.3)
+    monkeypatch.setattr(datasets, "load", lambda name, root: data)
+    settings = {"pairs": "captions", "n_max": None, "augmentation": "scenes"}
+    settings |= {"optimizer": "adamw", "learning_rate": 3e-3, "epochs": 4}
+    outcome = train(config(loss={"name": loss}, **settings))
+    assert isinstance(outcome.model, pairings.ImageAndText)
+    found = outcome.history.evaluations[-1]["metrics"]
+    assert {"recall1_text", "recall5_image", "zero_shot", "knn10"} < set(found)
+    assert found["recall5_text"] > 5 / 30
+    learned = {"tau_image", "tau_text", "labels"} if "ISog" in loss else set()
+    assert set(outcome.arrays) == learned
+    assert all(len(array) == sum(outcome.counts) for array in outcome.arrays.values())
+
+
+def test_learned_temperatures_belong_to_the_samples(folder: Path) -> None:
+    settings = config(loss={"name": "ISogCLR", "eta": 0.1}, epochs=3)
+    outcome = train(settings, root=folder)
+    data = datasets.load("toy", folder)
+    chosen = choose_split(settings, data).train
+    assert outcome.arrays["labels"].tolist() == data.train_labels[chosen].tolist()
+    assert outcome.arrays["tau"].shape == (len(chosen),)
+    assert len(np.unique(outcome.arrays["tau"])) > 5
+
+
+def test_the_key_encoder_follows() -> None:
+    image: Any = nn.Linear(3, 2)
+    model = pairings.ViewAndKey(image, momentum=0.75)
+    start = model.key.weight.clone()
+    with torch.no_grad():
+        image.weight += 1
+    first, second = torch.randn(4, 3), torch.randn(4, 3)
+    queries, keys = model(first, second)
+    torch.testing.assert_close(model.key.weight, start + 0.25)
+    torch.testing.assert_close(keys, model.key(second))
+    assert queries.requires_grad
+    assert not keys.requires_grad
+
+
+def test_a_run_with_a_key_encoder(folder: Path) -> None:
+    outcome = train(config(key_momentum=0.5), root=folder)
+    assert isinstance(outcome.model, pairings.ViewAndKey)
+    state = outcome.model.state_dict()
+    name = "head.0.weight"
+    assert float((state[f"key.{name}"] - state[f"image.{name}"]).abs().max()) > 0
+    assert outcome.history.evaluations[-1]["metrics"]["knn1"] > 0.5
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_precision(precision: str, folder: Path) -> None:
+    outcome = train(config(precision=precision), root=folder)
+    assert outcome.precision == precision
+    assert {weight.dtype for weight in outcome.model.parameters()} == {torch.float32}
+    assert outcome.history.evaluations[-1]["metrics"]["knn1"] > 0.5
+
+
+# -------------------------------------------------------------------------------------- the bits
+
+
+def weights(outcome: Outcome) -> dict[str, Tensor]:
+    return outcome.model.state_dict()
+
+
+def identical(one: Any, other: Any) -> bool:
+    """Compare nested results bit by bit."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(identical(one[k], other[k]) for k in one)
+    return torch.equal(one, other) if isinstance(one, Tensor) else bool(one == other)
+
+
+def test_the_same_configuration_gives_the_same_bits(folder: Path) -> None:
+    one, two = (train(config(), root=folder) for _ in range(2))
+    other = train(config(seed=1), root=folder)
+    assert one.history.curves == two.history.curves
+    assert identical(weights(one), weights(two))
+    assert one.history.curves != other.history.curves
+
+
+def test_training_leaves_the_global_generator_alone(folder: Path) -> None:
+    before = torch.random.get_rng_state()
+    train(config(epochs=1, warmup_epochs=0), root=folder)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_paired_runs_see_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another loss, another schedule: the same weights to start with, the same views."""
+    seen: dict[str, list[Tensor]] = {}
+
+    def watch(module: Any, name: str, result: Any) -> None:
+        function = getattr(module, name)
+
+        def wrapper(*arguments: Any) -> Any:
+            value = function(*arguments)
+            seen[run].extend(result(value))
+            return value
+
+        monkeypatch.setattr(module, name, wrapper)
+
+    watch(augment, "apply", lambda views: [views])
+    watch(pairings, "build", lambda model: [weight.clone() for weight in model.parameters()])
+    for run in ("NTXent", "ISogCLR", "MACL"):
+        seen[run] = []
+        spec = {"name": run} | ({"temperature": 0.5} if run == "NTXent" else {})
+        train(config(loss=spec), root=folder)
+    assert len(seen["NTXent"]) > 16
+    for other in ("ISogCLR", "MACL"):
+        assert identical(dict(enumerate(seen["NTXent"])), dict(enumerate(seen[other])))
+
+
+@pytest.fixture(scope="module")
+def interrupted(folder: Path) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
+    helper = ROOT / "tests" / "killed_training.py"
+    search = os.pathsep.join([str(helper.parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONPATH": search}
+    command = [sys.executable, str(helper), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    whole, pieces = (
+        torch.load(folder / f"{name}.pt", weights_only=True) for name in ("whole", "interrupted")
+    )
+    assert not (folder / "never.pt").exists(), done.stdout
+    return done.stdout.splitlines(), whole, pieces
+
+
+def test_a_killed_run_goes_on_where_it_was(
+    interrupted: tuple[list[str], dict[str, Any], dict[str, Any]],
+) -> None:
+    ends, whole, pieces = interrupted
+    assert ends == [f"{moment} 9" for moment in MOMENTS]
+    assert [e["epoch"] for e in pieces["evaluations"]] == [1, 2, 3, 4]
+    assert identical(pieces, whole)
+
+
+def test_a_finished_checkpoint_needs_no_training(folder: Path, tmp_path: Path) -> None:
+    one = train(config(), tmp_path, root=folder)
+    again = train(config(), tmp_path, root=folder)
+    assert again.history == one.history
+    assert identical(weights(again), weights(one))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize("length", [0, 100, -100])
+def test_a_damaged_checkpoint_is_refused(folder: Path, tmp_path: Path, length: int) -> None:
+    train(config(), tmp_path, root=folder)
+    file = tmp_path / "checkpoint.pt"
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"checkpoint.pt is not a readable checkpoint.*delete"):
+        train(config(), tmp_path, root=folder)
+
+
+@pytest.mark.parametrize("content", [b"hello world", bytes(300)])
+def test_something_else_than_a_checkpoint_is_refused(
+    content: bytes, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"(?s)checkpoint.pt is not a readable checkpoint.*delete"):
+        train(config(), tmp_path, root=folder)
+
+
+def test_a_checkpoint_of_another_run_is_refused(folder: Path, tmp_path: Path) -> None:
+    train(config(), tmp_path, root=folder)
+    with pytest.raises(ValueError, match=f"belongs to run {config().key}"):
+        train(config(seed=1), tmp_path, root=folder)
+
+
+# --------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        ({"batch": 91}, "batch must be at most 88, the number of training images, got 91"),
+        ({"n_max": 41}, "n_max"),
+        ({"pairs": "captions"}, "pairs 'captions' needs data with captions"),
+    ],
+)
+def test_settings_that_do_not_fit_the_data(
+    settings: dict[str, Any], part: str, folder: Path
+) -> None:
+    with pytest.raises(ValueError, match=part):
+        train(config(**settings), root=folder)
+
+
+def test_an_unknown_device_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="device must be one of 'auto', 'cpu', 'cuda', 'mps'"):
+        train(config(), device="tpu", root=folder)
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.distributed, "world_size", lambda: 3)
+    with pytest.raises(ValueError, match="batch must be a multiple of the 3 processes, got 16"):
+        train(config(), root=folder)
+
+
+def test_missing_data_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="toy"):
+        train(config(), root=tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops(folder: Path) -> None:
+    with pytest.raises(FloatingPointError, match=r"after \d finished epochs, at learning rate \d"):
+        train(config(learning_rate=1e38, warmup_epochs=0), root=folder)
+
+
+def test_the_command_line_says_why_a_run_stopped(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DYTEMP_DATA", str(folder))
+    monkeypatch.setenv("DYTEMP_RESULTS", str(tmp_path / "results"))
+    file = tmp_path / "run.yaml"
+    file.write_text(json.dumps(config(learning_rate=1e38, warmup_epochs=0).to_dict()))
+    assert cli.main(["train", str(file)]) == 1
+    assert "dytemp: embeddings must be finite" in capsys.readouterr().err
+    file.write_bytes(b"\xff\xfe")
+    assert cli.main(["train", str(file)]) == 1
+    assert f"{file} is not valid YAML" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------ split, evaluation
+
+
+def test_the_whole_data_set_keeps_its_frequencies(folder: Path) -> None:
+    toy = datasets.load("toy", folder)
+    some = torch.cat([torch.arange(0, 10), torch.arange(40, 80), torch.arange(80, 105)])
+    data = datasets.Dataset(
+        name="part",
+        train_images=toy.train_images[some],
+        train_labels=toy.train_labels[some],
+        test_images=toy.test_images,
+        test_labels=toy.test_labels,
+        class_names=toy.class_names,
+    )
+    split = choose_split(config(n_max=None), data)
+    assert sorted(split.train.tolist()) == list(range(75))
+    assert split.groups.tolist() == [2, 0, 1]  # 10, 40 and 25 images
+    assert data.train_labels[split.few_shot].bincount().tolist() == [10, 10, 10]
+    assert len(split.validation) == 0
+    assert (
+        split.train.tolist() != choose_split(config(n_max=None, split_seed=1), data).train.tolist()
+    )
+
+
+def test_permutations_of_ts_are_used(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setitem(datasets.TS_PERMUTATIONS, "toy", {2: (2, 0, 1)})
+    data = datasets.load("toy", folder)
+    split = choose_split(config(permutation=2), data)
+    assert data.train_labels[split.train].bincount().tolist() == [28, 20, 40]
+    assert split.groups.tolist() == [1, 2, 0]
+
+
+class Pixels(nn.Module):
+    """An encoder whose features are the pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1))
+        self.was_training: set[bool] = set()
+
+    def features(self, images: Tensor) -> Tensor:
+        self.was_training.add(self.training)
+        assert float(images.max()) <= 1
+        return images.flatten(1) + 0.01
+
+
+def test_evaluation_rests_on_the_features(folder: Path) -> None:
+    data = datasets.load("toy", folder)
+    split = choose_split(config(validation_per_class=5, n_max=30), data)
+    encoder: Any = Pixels()
+    model = pairings.TwoViews(encoder).train()
+    found = evaluation.evaluate(
+        3, model, data, split, ("few_shot",), None, lambda: torch.autocast("cpu", enabled=False)
+    )
+    assert encoder.was_training == {False}
+    assert model.training
+    bank, test = (
+        encoder.features(images / 255) for images in (data.train_images, data.test_images)
+    )
+    labels, truth = data.train_labels, data.test_labels
+    predictions = metrics.knn_predict(bank[split.train], labels[split.train], test, 10)
+    assert found.metrics["knn10"] == metrics.accuracy(predictions, truth, "macro")
+    assert found.metrics["knn10_tail"] == found.per_class["knn10"][CLASSES - 1]
+    few = split.few_shot.sort().values
+    probe = metrics.svm_probe(bank[few], labels[few], test, truth)
+    assert found.metrics["few_shot"] == pytest.approx(probe, abs=0.04)
+    assert found.metrics["validation_knn1"] == metrics.knn_accuracy(
+        bank[split.train], labels[split.train], bank[split.validation], labels[split.validation], 1
+    )
+    assert found.metrics["uniformity"] == pytest.approx(metrics.uniformity(test))
+    assert "alignment" not in found.metrics
+    assert found.epoch == 3
+
+
+def test_bfloat16_is_chosen_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cpu")
+    for capabilities, wanted in (
+        ({"avx512_bf16": True}, "bfloat16"),
+        ({"amx_bf16": True}, "bfloat16"),
+        ({"avx512_bf16": False, "avx2": True}, "float32"),
+        ({}, "float32"),
+    ):
+        monkeypatch.setattr(
+            torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False
+        )
+        assert hardware.precision("auto", device) == wanted
+    assert hardware.precision("float32", device) == "float32"
+    assert hardware.precision("auto", torch.device("mps")) == "float32"
