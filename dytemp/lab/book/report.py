@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 import dytemp
 from dytemp.lab import paths, scales
 from dytemp.lab.book import benchmarks_page
-from dytemp.lab.studies import papers
+from dytemp.lab.studies import claims
 from dytemp.lab.training import hardware
 
 FIGURE_TAG = "key-figure"
@@ -106,7 +106,7 @@ def write(executed: Path, output: Path, scale: str) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     for chapter in chapters:
         (output / f"{chapter.name}.html").write_text(page(chapter), encoding="utf-8")
-    claims = papers.claims(scales.store(scale)).to_json(orient="records")  # NaN becomes None
+    found = claims.claims(scales.store(scale)).to_json(orient="records")  # NaN becomes None
     index = output / "index.html"
     index.write_text(
         _index_template().render(
@@ -115,7 +115,7 @@ def write(executed: Path, output: Path, scale: str) -> Path:
             date=date.today().isoformat(),
             chapters=chapters,
             figures=[figure for chapter in chapters for figure in figures(chapter)],
-            claims=json.loads(claims),
+            claims=json.loads(found),
             benchmarks=benchmarks_page.write(
                 paths.home() / "data" / "results" / "benchmarks", output
             ),
