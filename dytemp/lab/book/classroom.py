@@ -53,7 +53,7 @@ def build(course: Path) -> list[Path]:
 
     Raises
     ------
-    RuntimeError
+    ValueError
         If nbgrader refuses an assignment; with its own words.
     """
     course.mkdir(parents=True, exist_ok=True)
@@ -84,14 +84,15 @@ def grade(course: Path, names: Sequence[str] = (), force: bool = False) -> pd.Da
     -------
     DataFrame
         One row for each student and assignment: ``student``, ``assignment``, ``points`` of the
-        tests and of what was graded by hand so far, ``of`` (the most), ``by hand`` (whether an
-        answer waits for the lecturer) and ``remarks``: what is odd about the copy.
+        tests and of what was graded by hand so far (NaN if the copy could not be graded), ``of``
+        (the most), ``by hand`` (whether an answer waits for the lecturer) and ``remarks``: what is
+        odd about the copy.
 
     Raises
     ------
     FileNotFoundError
         If the course has no settings: it was not built.
-    RuntimeError
+    ValueError
         If the kernel that would grade lacks this package.
     """
     if not (course / CONFIG).is_file():
@@ -158,7 +159,7 @@ def _nbgrader(course: Path) -> Iterator[NbGraderAPI]:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error} (pip install 'dytemp[class]')") from error
     from sqlalchemy.exc import SAWarning
-    from traitlets.config import PyFileConfigLoader
+    from traitlets.config.loader import PyFileConfigLoader
 
     before, folder = dict(os.environ), Path.cwd()
     # nbgrader starts alembic by its name, and Jupyter prefers kernels of the user.
@@ -181,7 +182,7 @@ def _nbgrader(course: Path) -> Iterator[NbGraderAPI]:
 
 def _done(name: str, result: dict[str, Any]) -> None:
     if not result["success"]:
-        raise RuntimeError(f"nbgrader refused {name}: {_reason(result)}")
+        raise ValueError(f"nbgrader refused {name}: {_reason(result)}")
 
 
 def _reason(result: dict[str, Any]) -> str:
@@ -201,19 +202,14 @@ def _check_kernel() -> None:
         NotebookClient(test, kernel_name="python3", extra_arguments=["--log-level=ERROR"]).execute()
     except (CellExecutionError, DeadKernelError) as error:
         reason = str(error).strip().splitlines()[-1]
-        raise RuntimeError(f"the Jupyter kernel python3 cannot grade: {reason}") from error
+        raise ValueError(f"the Jupyter kernel python3 cannot grade: {reason}") from error
 
 
 def _points(api: NbGraderAPI, name: str, student: str) -> dict[str, Any]:
-    from nbgrader.api import MissingEntry
-
-    try:
-        with api.gradebook as book:
-            submission = book.find_submission(name, student)
-            return {
-                "points": submission.score,
-                "of": submission.max_score,
-                "by hand": submission.needs_manual_grade,
-            }
-    except MissingEntry:
-        return {"points": 0.0, "of": float("nan"), "by hand": False}
+    with api.gradebook as book:
+        submission = book.find_submission(name, student)
+        return {
+            "points": submission.score,
+            "of": submission.max_score,
+            "by hand": submission.needs_manual_grade,
+        }
