@@ -103,14 +103,12 @@ def grade(course: Path, names: Sequence[str] = (), force: bool = False) -> pd.Da
         for name in names or sources():
             for folder in sorted((course / "submitted").glob(f"*/{name}")):
                 student = folder.parent.name
-                remarks = inspect(course, student, name)
-                result = api.autograde(name, student, force=force, create=True)
-                if not result["success"]:
-                    remarks.append(f"not graded: {_reason(result)}")
-                else:
-                    api.generate_feedback(name, student, force=True)
-                points = _points(api, name, student)
-                rows.append({"student": student, "assignment": name, **points, "remarks": remarks})
+                row: dict[str, Any] = {"student": student, "assignment": name}
+                row["remarks"] = inspect(course, student, name)
+                if (folder / f"{name}.ipynb").is_file():
+                    row |= _graded(api, row, force)
+                rows.append(row)
+                print(f"{name}, {student}: {row.get('points', 'not graded')}", flush=True)
     columns = ["student", "assignment", "points", "of", "by hand", "remarks"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -205,7 +203,13 @@ def _check_kernel() -> None:
         raise ValueError(f"the Jupyter kernel python3 cannot grade: {reason}") from error
 
 
-def _points(api: NbGraderAPI, name: str, student: str) -> dict[str, Any]:
+def _graded(api: NbGraderAPI, row: dict[str, Any], force: bool) -> dict[str, Any]:
+    """Grade one copy; return its points, or another remark if that was not possible."""
+    name, student = row["assignment"], row["student"]
+    result = api.autograde(name, student, force=force, create=True)
+    if not result["success"]:
+        return {"remarks": [*row["remarks"], f"not graded: {_reason(result)}"]}
+    api.generate_feedback(name, student, force=True)
     with api.gradebook as book:
         submission = book.find_submission(name, student)
         return {
