@@ -49,9 +49,8 @@ def moving(
         if values.keys() != positions.keys():
             raise ValueError(f"shown must have values for {', '.join(positions)}, got {values}")
     keywords = {"projection": projection} if projection else {}
-    figure, panels = plt.subplots(
-        1, len(shown), figsize=(12, 3.6), sharey=True, squeeze=False, subplot_kw=keywords
-    )
+    sharing = {"sharey": projection is None, "squeeze": False}
+    figure, panels = plt.subplots(1, len(shown), figsize=(12, 3.6), subplot_kw=keywords, **sharing)
     for axes, values in zip(panels.flat, shown, strict=True):
         _draw(draw, axes, values)
         axes.label_outer()
