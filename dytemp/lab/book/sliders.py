@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 from IPython.display import display
-from ipywidgets import HBox, SelectionSlider, interactive_output
+from ipywidgets import Layout, SelectionSlider, VBox, interactive_output
 from matplotlib.axes import Axes
 
 from dytemp.lab.book import figures
@@ -49,11 +49,11 @@ def moving(
         if values.keys() != positions.keys():
             raise ValueError(f"shown must have values for {', '.join(positions)}, got {values}")
     keywords = {"projection": projection} if projection else {}
-    sharing = {"sharey": projection is None, "squeeze": False}
-    figure, panels = plt.subplots(1, len(shown), figsize=(12, 3.6), subplot_kw=keywords, **sharing)
-    for axes, values in zip(panels.flat, shown, strict=True):
+    figure, panels = figures.panels(
+        len(shown), sharey=projection is None, subplot_kw=keywords, height=2.6
+    )
+    for axes, values in zip(panels, shown, strict=True):
         _draw(draw, axes, values)
-        axes.label_outer()
     figures.show(figure, caption)
 
     def picture(**values: float) -> None:
@@ -71,8 +71,9 @@ def moving(
             value=float(start[name]),
             description=SYMBOLS.get(name, name),
             continuous_update=False,
+            layout=Layout(width="95%", max_width="40rem"),
         )
-    display(HBox(list(sliders.values())), interactive_output(picture, sliders))  # type: ignore[no-untyped-call]
+    display(VBox(list(sliders.values())), interactive_output(picture, sliders))  # type: ignore[no-untyped-call]
 
 
 def _draw(draw: Callable[..., None], axes: Axes, values: Mapping[str, float]) -> None:

@@ -58,16 +58,16 @@ def test_moving_a_slider_draws_again(shown: list[Any]) -> None:
     def remember(axes: Axes, tau_min: float, tau_max: float) -> None:
         drawn.append((tau_min, tau_max))
 
-    start = [{"tau_min": 0.1, "tau_max": 0.2}]
-    sliders.moving(remember, "", start, tau_min=[0.05], tau_max=[0.2, 0.5])
+    start = [{"tau_min": 0.05, "tau_max": 0.2}, {"tau_min": 0.1, "tau_max": 0.2}]
+    sliders.moving(remember, "", start, tau_min=[0.1], tau_max=[0.2, 0.5])
     low, high = shown[-2].children
     low.value, high.value = 0.05, 0.5
-    assert drawn == [(0.1, 0.2), (0.1, 0.2), (0.05, 0.2), (0.05, 0.5)]
+    assert drawn == [(0.05, 0.2), (0.1, 0.2), (0.1, 0.2), (0.05, 0.2), (0.05, 0.5)]
 
 
 def test_positions_without_a_value_are_refused(shown: list[Any]) -> None:
     with pytest.raises(ValueError, match="shown must have values for tau, got"):
-        sliders.moving(line, "", [{"rho": 1.0}], tau=[1.0])
+        sliders.moving(line, "", [{"rho": 1.0}, {"rho": 2.0}], tau=[1.0])
 
 
 # ------------------------------------------------------------------------------- in a real browser
