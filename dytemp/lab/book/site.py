@@ -1,0 +1,268 @@
+"""The site: the book's own pages, the chapters and what was just trained, built with Sphinx.
+
+The pages in the folder ``book`` are MyST Markdown with Jinja in it: whatever was measured, counted
+or judged is filled in here, at build time. Nothing is fetched from a network, and the site can be
+read without one.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import nbformat
+from nbformat import NotebookNode
+
+import dytemp
+from dytemp.lab import paths
+from dytemp.lab.book import claims_page, execution, reading
+from dytemp.lab.training import hardware
+
+# Parts of the book, by the numbers of their chapters.
+PARTS = (
+    ("Ground", range(10)),
+    ("TS: the temperature follows the time", range(10, 20)),
+    ("iSogCLR: each sample has its temperature", range(20, 30)),
+    ("DySTreSS: the similarity sets the temperature", range(30, 40)),
+    ("Head to head", range(40, 50)),
+    ("Further chapters", range(50, 80)),
+)
+CLAIMED = ("claims", "audit", "figures")
+USED = range(80, 100)
+AROUND = ("reviewers", "findings", "benchmarks", "lecturers", "glossary")
+API = ("api", "api_schedules", "api_losses", "api_metrics", "api_lab")
+
+# The picture on the front page is the first key figure of the first of these chapters.
+ANSWERS = ("40", "11")
+
+
+@dataclass(frozen=True)
+class Live:
+    """What was executed in this clone: the scale and what became of its chapters."""
+
+    scale: str
+    outcomes: Sequence[execution.Outcome]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter with its stored outputs, and its copy that was executed here, if there is one."""
+
+    name: str
+    title: str
+    figures: Sequence[reading.Figure]
+    live: execution.Outcome | None = None
+    live_figures: Sequence[reading.Figure] = ()
+
+    @property
+    def page(self) -> str:
+        """Page of the stored outputs, as a name in the site."""
+        return f"notebooks/{self.name}"
+
+    @property
+    def live_page(self) -> str | None:
+        """Page of the executed copy; None if it cannot be read."""
+        found = self.live and _read(self.live.notebook)
+        return f"live/{self.name}" if found else None
+
+
+def build(output: Path, live: Live | None = None) -> Path:
+    """Build the site and return its first page.
+
+    Parameters
+    ----------
+    output : Path
+        Folder of the site. An earlier site there is replaced; other files are left alone.
+    live : Live, optional
+        What was executed in this clone; shown beside the recorded results.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no chapter.
+    RuntimeError
+        If Sphinx fails; the message holds what it said.
+    """
+    source = paths.build() / "book" / "source"
+    shutil.rmtree(source, ignore_errors=True)
+    chapters = _chapters(live)
+    _copy_chapters(chapters, source)
+    _write_pages(chapters, live, source)
+    if (output / ".buildinfo").is_file():
+        shutil.rmtree(output)
+    _sphinx(source, output)
+    return output / "index.html"
+
+
+def _chapters(live: Live | None) -> list[Chapter]:
+    outcomes = {outcome.name: outcome for outcome in live.outcomes} if live else {}
+    found = []
+    for path in execution.chapters():
+        stored, outcome = _read(path), outcomes.get(path.stem)
+        executed = _read(outcome.notebook) if outcome else None
+        found.append(
+            Chapter(
+                name=path.stem,
+                title=(stored and reading.title(stored)) or path.stem,
+                figures=reading.key_figures(stored) if stored else (),
+                live=outcome,
+                live_figures=reading.key_figures(executed) if executed else (),
+            )
+        )
+    return found
+
+
+def _read(path: Path) -> NotebookNode | None:
+    """Read a notebook; None if it is missing or damaged."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception:  # nbformat raises many unrelated types
+        return None
+
+
+def _copy_chapters(chapters: Sequence[Chapter], source: Path) -> None:
+    """Copy notebooks to where the pages and the chapters expect each other."""
+    for folder in ("notebooks", "live", "data", "pictures"):
+        (source / folder).mkdir(parents=True)
+    for chapter in chapters:
+        name = f"{chapter.name}.ipynb"
+        shutil.copy(paths.home() / "notebooks" / name, source / "notebooks" / name)
+        if chapter.live and chapter.live_page:
+            shutil.copy(chapter.live.notebook, source / "live" / name)
+    readme = paths.home() / "data" / "README.md"
+    if readme.is_file():
+        shutil.copy(readme, source / "data" / "README.md")
+
+
+def _write_pages(chapters: Sequence[Chapter], live: Live | None, source: Path) -> None:
+    """Fill in the pages of the book and put them beside the chapters."""
+    pages = paths.home() / "book"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pages),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        comment_start_string="{##",  # MyST has uses for the usual one
+        comment_end_string="##}",
+    )
+    context = _context(chapters, live, source / "pictures")
+    for page in sorted(pages.glob("*.md")):
+        if page.stem == "run" and live is None:
+            continue
+        text = environment.get_template(page.name).render(context)
+        # In the repository the pages stand in a folder of their own.
+        (source / page.name).write_text(text.replace("](../", "]("), encoding="utf-8")
+    shutil.copy(pages / "conf.py", source)
+    shutil.copytree(pages / "_static", source / "_static")
+
+
+def _context(chapters: Sequence[Chapter], live: Live | None, pictures: Path) -> dict[str, Any]:
+    """Everything that the pages can show."""
+    claims = claims_page.rows(chapters)
+    claims_page.draw(claims, pictures / "claims.svg")
+    return {
+        "version": dytemp.__version__,
+        "chapters": chapters,
+        "parts": list(_parts(chapters, live)),
+        "claims": claims,
+        "counts": claims_page.counts(claims),
+        "papers": claims_page.papers_of(claims),
+        "answer": _answer(chapters, pictures),
+        "figures": {c.name: list(_beside(c, pictures)) for c in chapters},
+        "benchmarks": _benchmarks(),
+        "live": live,
+        "date": date.today().isoformat(),
+        "environment": {"dytemp": dytemp.__version__} | hardware.environment(),
+    }
+
+
+def _parts(chapters: Sequence[Chapter], live: Live | None) -> Iterator[tuple[str, list[str]]]:
+    """Yield the parts of the book that have pages: title, names of the pages."""
+
+    def of(numbers: range) -> list[str]:
+        return [chapter.page for chapter in chapters if int(chapter.name[:2]) in numbers]
+
+    def existing(names: Sequence[str]) -> list[str]:
+        return [name for name in names if (paths.home() / "book" / f"{name}.md").is_file()]
+
+    yield from ((title, of(numbers)) for title, numbers in PARTS if of(numbers))
+    yield "Everything that was claimed", existing(CLAIMED)
+    yield "In your own project", [*existing(["use_it"]), *of(USED)]
+    yield "Around it", [*existing(AROUND), "data/README"]
+    yield "API", existing(API)
+    if live:
+        pages = [chapter.live_page for chapter in chapters if chapter.live]
+        yield "Just trained here", ["run", *(page for page in pages if page)]
+
+
+def _answer(chapters: Sequence[Chapter], pictures: Path) -> dict[str, str] | None:
+    """Return the picture of the front page: its file, caption and where it comes from."""
+    for prefix in ANSWERS:
+        for chapter in chapters:
+            if chapter.name.startswith(prefix) and chapter.figures:
+                return _picture(chapter.figures[0], pictures / "answer.png") | {
+                    "page": chapter.page,
+                    "title": chapter.title,
+                }
+    return None
+
+
+def _beside(chapter: Chapter, pictures: Path) -> Iterator[dict[str, dict[str, str] | None]]:
+    """Yield the key figures of a chapter, the recorded one and the one just made in pairs."""
+    pairs = itertools.zip_longest(chapter.figures, chapter.live_figures)
+    for number, (recorded, live) in enumerate(pairs, start=1):
+        place = pictures / f"{chapter.name}-{number}"
+        yield {
+            "recorded": recorded and _picture(recorded, place.with_suffix(".png")),
+            "live": live and _picture(live, place.with_name(f"{place.name}-live.png")),
+        }
+
+
+def _picture(figure: reading.Figure, file: Path) -> dict[str, str]:
+    file.write_bytes(base64.b64decode(figure.png))
+    alternative = reading.plain(figure.caption)
+    return {
+        "file": f"pictures/{file.name}",
+        "caption": figure.caption,
+        "alt": alternative,
+        "cell": figure.cell,
+    }
+
+
+def _benchmarks() -> list[dict[str, Any]]:
+    """Read what `make bench` measured and was kept: rows by group, relative to the first one."""
+    folder = paths.home() / "data" / "results" / "benchmarks"
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
+    for benchmark in found:
+        rows: list[Mapping[str, Any]] = benchmark["measurements"]
+        benchmark["tables"] = {}
+        for group, members in itertools.groupby(rows, key=lambda row: str(row["group"])):
+            table = list(members)
+            first = table[0]["median"]
+            benchmark["tables"][group] = [
+                {**row, "relative": row["median"] / first} for row in table
+            ]
+    return found
+
+
+def _sphinx(source: Path, output: Path) -> None:
+    """Build HTML; what Sphinx warns of is kept in ``build/book/warnings.txt``."""
+    from sphinx.cmd import build as sphinx_build
+
+    warnings = source.with_name("warnings.txt")
+    options = ["-b", "html", "-E", "-a", "-j", "2", "-q", "--no-color"]
+    options += ["-d", str(source.with_name("doctrees")), str(source), str(output)]
+    with warnings.open("w", encoding="utf-8") as stream, redirect_stderr(stream):
+        status = sphinx_build.main(options)
+    if status != 0:
+        raise RuntimeError(f"the site could not be built: {warnings} says why")
