@@ -159,6 +159,102 @@ def inter_class_uniformity(
     return float((-2 * distances.square()).logsumexp(dim=0)) - math.log(len(distances))
 
 
+def silhouette(z: Tensor, labels: Tensor) -> float:
+    """Mean silhouette of embeddings in their classes, with the distance 1 - cosine (higher: apart).
+
+    The silhouette of a row is (b - a) / max(a, b): a is its mean distance to the other rows of
+    its class, b the mean distance to the nearest other class (Rousseeuw, 1987). The distance is
+    linear in the similarity, so the sums of the classes are enough; the value is that of
+    ``sklearn.metrics.silhouette_score(z, labels, metric="cosine")``.
+
+    Parameters
+    ----------
+    z : Tensor
+        Embeddings, shape (N, D).
+    labels : Tensor
+        Classes, int64 (N,), at least two different ones. A row alone in its class counts 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `z` is not a finite floating (N, D) tensor without zero rows, or `labels` is not int64
+        (N,) with two classes or more.
+    """
+    unit = _unit(checks.vectors("z", z))
+    sums, counts = _class_sums(unit, labels)
+    if len(counts) < 2:
+        raise ValueError(f"labels must hold at least 2 classes, got {len(counts)}")
+    own = torch.unique(labels.to(unit.device), return_inverse=True)[1]
+    similarity = unit @ sums.T
+    within = similarity.gather(1, own[:, None])[:, 0] - 1  # without the row itself
+    a = 1 - within / (counts[own] - 1).clamp(min=1)
+    others = 1 - similarity / counts
+    b = others.scatter(1, own[:, None], torch.inf).amin(dim=1)
+    value = ((b - a) / torch.maximum(a, b)).nan_to_num()  # all rows equal: both are 0
+    return float(torch.where(counts[own] > 1, value, 0.0).mean())
+
+
+def scatter_ratio(z: Tensor, labels: Tensor) -> float:
+    """Scatter of the class means over the scatter inside the classes: global structure.
+
+    With normalised rows and the mean m_c and share p_c of each class: the sum over c of
+    p_c ‖m_c - m‖², over the mean of ‖z - m_c‖² (the traces of Fisher's scatter matrices).
+
+    Parameters
+    ----------
+    z : Tensor
+        Embeddings, shape (N, D).
+    labels : Tensor
+        Classes, int64 (N,), at least two different ones.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `silhouette`.
+    """
+    unit = _unit(checks.vectors("z", z))
+    sums, counts = _class_sums(unit, labels)
+    if len(counts) < 2:
+        raise ValueError(f"labels must hold at least 2 classes, got {len(counts)}")
+    share, means = counts.to(unit.dtype) / len(unit), sums / counts[:, None]
+    explained = float((share * means.square().sum(dim=1)).sum())  # of a mean square of 1
+    between = explained - float(unit.mean(dim=0).square().sum())
+    # Rounding is all that is left where every row equals the mean of its class.
+    return max(between, 0.0) / max(1 - explained, torch.finfo(unit.dtype).eps)
+
+
+def neighbour_agreement(z: Tensor, labels: Tensor, k: int = 10) -> float:
+    """Share of the k nearest neighbours of a row that are of its class: local structure.
+
+    Parameters
+    ----------
+    z : Tensor
+        Embeddings, shape (N, D).
+    labels : Tensor
+        Classes, int64 (N,).
+    k : int
+        Number of neighbours by cosine similarity, 1 .. N - 1; a row is none of its own.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `z` is not a finite floating (N, D) tensor without zero rows, `labels` is not int64
+        (N,), or `k` is not allowed.
+    """
+    unit = _unit(checks.vectors("z", z))
+    classes = checks.integers("labels", labels, len(unit)).to(unit.device)
+    k = _rank("k", k, len(unit) - 1)
+    agreeing, start = 0.0, 0
+    for block in _blocks(unit):
+        rows = torch.arange(start, start + len(block), device=unit.device)
+        similarity = block @ unit.T
+        similarity[rows - start, rows] = -torch.inf
+        _, neighbours = _largest(similarity, k)
+        agreeing += float((classes[neighbours] == classes[rows, None]).double().sum())
+        start += len(block)
+    return agreeing / (k * len(unit))
+
+
 def coverage(z: Tensor, bins: Tensor | int, seed: int = 0) -> Tensor:
     """Count the samples around each of many directions, largest count first.
 

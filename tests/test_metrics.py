@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, silhouette_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
@@ -121,6 +121,36 @@ def test_tolerance_is_the_mean_similarity_within_classes(include_self):
     ]
     measured = metrics.tolerance(z, labels, include_self)
     assert measured == pytest.approx(np.mean(similarities), rel=1e-12)
+
+
+def test_silhouette_is_that_of_scikit_learn():
+    torch.manual_seed(0)
+    z, labels = torch.randn(60, 5, dtype=torch.float64) + 1, torch.arange(60) % 4
+    labels[0] = 9  # alone in its class
+    wanted = silhouette_score(z.numpy(), labels.numpy(), metric="cosine")
+    assert metrics.silhouette(z, labels) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_scatter_ratio_is_between_over_within():
+    torch.manual_seed(0)
+    z, labels = torch.randn(40, 5, dtype=torch.float64), torch.arange(40) % 3
+    unit = torch.nn.functional.normalize(z, dim=1)
+    means = torch.stack([unit[labels == k].mean(dim=0) for k in range(3)])[labels]
+    between = (means - unit.mean(dim=0)).square().sum(dim=1).mean()
+    within = (unit - means).square().sum(dim=1).mean()
+    assert metrics.scatter_ratio(z, labels) == pytest.approx(float(between / within), rel=1e-10)
+    assert metrics.scatter_ratio(torch.ones(6, 2), torch.arange(6) % 2) == 0.0
+
+
+@pytest.mark.parametrize("rows", [7, 64])
+def test_neighbour_agreement_counts_neighbours(rows, monkeypatch):
+    monkeypatch.setattr(metrics, "ROWS", rows)  # several blocks
+    torch.manual_seed(0)
+    z, labels = torch.randn(50, 4, dtype=torch.float64), torch.arange(50) % 3
+    unit = torch.nn.functional.normalize(z, dim=1)
+    order = (unit @ unit.T).fill_diagonal_(-2).argsort(dim=1, descending=True)[:, :6]
+    wanted = (labels[order] == labels[:, None]).double().mean()
+    assert metrics.neighbour_agreement(z, labels, k=6) == pytest.approx(float(wanted))
 
 
 def test_inter_class_uniformity_of_orthogonal_classes():
@@ -369,6 +399,9 @@ def measures(z, labels):
         metrics.tolerance(z, labels),
         metrics.inter_class_uniformity(z, labels),
         metrics.inter_class_uniformity(z, labels, "raw"),
+        metrics.silhouette(z, labels),
+        metrics.scatter_ratio(z, labels),
+        metrics.neighbour_agreement(z, labels, k=3),
         metrics.knn_accuracy(views[0], labels[::2], views[1], labels[1::2], 3),
         metrics.knn_accuracy(views[0], labels[::2], views[1], labels[1::2], 3, 0.1),
         metrics.recall_at_k(similarity, 2),
@@ -425,12 +458,15 @@ def test_order_of_the_bank_and_the_bins_changes_nothing(shape):
 def test_ranges(shape):
     pairs, dimension, seed = shape
     z, labels = randn(2 * pairs, dimension, seed=seed), classes_of(2 * pairs, 3)
-    align, uniform, with_self, tolerant, between, raw, *shares, effective = measures(z, labels)
+    align, uniform, with_self, tolerant, between, raw, *others, effective = measures(z, labels)
+    apart, scatter, *shares = others
     assert 0 <= align <= 4
     assert -8 - 1e-12 <= uniform <= with_self <= 0  # t = 2 and squared distances up to 4
     assert -1 <= tolerant <= 1
     assert -8 - 1e-12 <= between <= 0
     assert -8 - 1e-12 <= raw <= 0
+    assert -1 <= apart <= 1
+    assert scatter >= 0
     assert all(0 <= share <= 1 for share in shares)
     assert 1 - 1e-12 <= effective <= pairs + 1e-9
 
@@ -468,6 +504,9 @@ def test_half_precision_is_computed_in_float32(dtype):
             metrics.uniformity(convert(z)),
             metrics.tolerance(convert(z), labels),
             metrics.inter_class_uniformity(convert(z), labels),
+            metrics.silhouette(convert(z), labels),
+            metrics.scatter_ratio(convert(z), labels),
+            metrics.neighbour_agreement(convert(z), labels, k=3),
             metrics.coverage(convert(z), 7).tolist(),
             metrics.knn_predict(first, labels[::2], second, 3, 0.1).tolist(),
             metrics.svm_predict(first, labels[::2], second).tolist(),
@@ -490,7 +529,7 @@ def test_no_gradient_and_no_change_of_the_input():
     labels = classes_of(12, 3)
     assert not metrics.effective_negatives(z, 0.1).requires_grad
     assert not metrics.coverage(z, 5).requires_grad
-    assert len(measures(z, labels)) == 10
+    assert len(measures(z, labels)) == 13
     assert torch.equal(z.detach(), before)
 
 
@@ -542,6 +581,10 @@ REFUSED = [
     (lambda: metrics.tolerance(Z, LABELS.tolist()), TypeError, "labels", "int64"),
     (lambda: metrics.tolerance(Z, torch.arange(20)), ValueError, "labels", "two samples"),
     (lambda: metrics.inter_class_uniformity(Z[None], LABELS), ValueError, "z", "shape"),
+    (lambda: metrics.silhouette(Z, 0 * LABELS), ValueError, "labels", "2 classes"),
+    (lambda: metrics.scatter_ratio(Z, 0 * LABELS), ValueError, "labels", "2 classes"),
+    (lambda: metrics.neighbour_agreement(Z, LABELS, k=20), ValueError, "k", "19"),
+    (lambda: metrics.neighbour_agreement(Z, LABELS[1:]), ValueError, "labels", r"\(20,\)"),
     (lambda: metrics.inter_class_uniformity(Z, 0 * LABELS), ValueError, "labels", "2 classes"),
     (lambda: metrics.inter_class_uniformity(Z, LABELS[:, None]), ValueError, "labels", "shape"),
     (

@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 from dytemp.lab.book import report
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-LONGEST_CELL = 25  # lines
+LONGEST_CELL = 20  # lines
 
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 

@@ -138,14 +138,15 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    from dytemp.lab.studies import papers
+    from dytemp.lab.studies import claims
 
-    claims = json.loads(papers.claims().to_json(orient="records"))  # NaN becomes None
+    found = json.loads(claims.claims().to_json(orient="records"))  # NaN becomes None
     if options.json:
-        print(json.dumps(claims, indent=2, ensure_ascii=False))
+        print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
-    for claim in claims:
-        print("{paper:9}{claim:5}{verdict:16}{statement}".format_map(claim))
+    for claim in found:
+        words = f"{claim['outcome']}, {claim['scope']}" if claim["scope"] else claim["outcome"]
+        print(f"{claim['paper']:9}{claim['claim']:5}{words:28}{claim['statement']}")
         if claim["effect"] is not None:
             print(" " * 30 + _evidence(claim))
     return 0
@@ -153,7 +154,7 @@ def _claims(options: argparse.Namespace) -> int:
 
 def _evidence(claim: dict[str, Any]) -> str:
     interval = "" if claim["low"] is None else " [{low:.4g}, {high:.4g}]".format_map(claim)
-    return f"effect {claim['effect']:.4g}{interval}, {claim['seeds']} seeds, {claim['notebook']}"
+    return f"effect {claim['effect']:.4g}{interval}, {claim['draws']} draws, {claim['notebook']}"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

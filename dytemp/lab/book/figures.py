@@ -1,23 +1,30 @@
 """How figures look: the same method has the same colour, marker and line everywhere.
 
-Colours are from seaborn's colour-blind palette; markers and dashes tell methods apart in print.
+Every colour has a contrast of at least 3:1 against white and against the dark page of the book,
+and neighbours differ in lightness or hue for the colour-blind; markers and dashes tell methods
+apart in print.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown, display
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, to_hex
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_hex
 from matplotlib.figure import Figure
 
-_COLOURS = sns.color_palette("colorblind").as_hex()
+from dytemp.lab.studies import Study
+from dytemp.lab.studies.study import GROUPS, METRICS, as_row
+
+DARK_PAGE = "#121212"
 
 
 class Look(NamedTuple):
@@ -29,22 +36,33 @@ class Look(NamedTuple):
 
 
 LOOKS = {
-    "fixed": Look("#555555", "o", "-"),
-    "best fixed": Look("#000000", "D", "--"),
-    "TS": Look(_COLOURS[0], "s", "-"),
-    "other shape": Look("#7a4a00", "v", "-."),  # triangle, random, step: rivals of TS's cosine
-    "oracle": Look(_COLOURS[9], "P", ":"),
-    "SogCLR": Look(_COLOURS[5], "v", "--"),
-    "iSogCLR": Look(_COLOURS[2], "^", "-"),
-    "CLIP": Look(_COLOURS[8], "<", "--"),
-    "CyCLIP": Look(_COLOURS[7], ">", ":"),
-    "DySTreSS": Look(_COLOURS[3], "X", "-"),
-    "DySTreSS shifted": Look(_COLOURS[1], "d", "--"),
-    "DySTreSS full derivative": Look(_COLOURS[4], "*", ":"),
-    "MACL": Look(_COLOURS[5], "p", "-."),
-    "DCL": Look(_COLOURS[6], "h", "-."),
-    "paper": Look("#999999", "*", "--"),
+    "fixed": Look("#757575", "o", "-"),
+    "best fixed": Look("#6a6a6a", "D", "--"),
+    "TS": Look("#0173b2", "s", "-"),
+    "other shape": Look("#9a6324", "v", "-."),  # triangle, random, step: rivals of TS's cosine
+    "class oracle": Look("#2a86b8", "P", ":"),
+    "SogCLR": Look("#8f8500", "v", "--"),
+    "iSogCLR": Look("#02906a", "^", "-"),
+    "CLIP": Look("#a57c00", "<", "--"),
+    "CyCLIP": Look("#858585", ">", ":"),
+    "DySTreSS": Look("#d55e00", "X", "-"),
+    "DySTreSS shifted": Look("#b87503", "d", "--"),
+    "DySTreSS full derivative": Look("#b35ba3", "*", ":"),
+    "two constants": Look("#a64d79", "H", "--"),
+    "MACL": Look("#a0703f", "p", "-."),
+    "DCL": Look("#c0509a", "h", "-."),
+    "learned": Look("#7b68c8", "8", "--"),
+    "paper": Look("#8c8c8c", "*", "--"),
 }
+_SPARE = (  # for methods that are not listed: an own rule keeps the look that its name gives it
+    Look("#b04a5a", "P", "-"),
+    Look("#4f7f3f", "d", "--"),
+    Look("#5a6fc0", "v", "-."),
+    Look("#9a5fb5", "h", ":"),
+    Look("#a85c32", "<", "--"),
+    Look("#2f8585", ">", "-."),
+)
+_TAU = LinearSegmentedColormap.from_list("tau", ["#7a55d0", "#a8489a", "#b0564a", "#857a10"])
 
 
 def style() -> None:
@@ -54,9 +72,11 @@ def style() -> None:
         {
             "figure.figsize": (8, 4.2),
             "figure.constrained_layout.use": True,
-            "figure.dpi": 100,
+            "figure.dpi": 110,
+            "savefig.dpi": 150,
             "axes.titlesize": "medium",
-            "legend.frameon": False,
+            "legend.frameon": True,
+            "legend.framealpha": 0.95,
             "svg.hashsalt": "dytemp",
         }
     )
@@ -65,26 +85,96 @@ def style() -> None:
 def look(method: str) -> dict[str, Any]:
     """Return the keywords for ``Axes.plot`` of a method.
 
-    Raises
-    ------
-    ValueError
-        For a method that has no look; the message names those that have.
+    A fixed temperature (``"fixed 0.2"``) has the colour of its value, a variant (``"TS, period
+    0.5"``) the look of the method that its name begins with, and any other name one of its own.
     """
-    if method not in LOOKS:
-        raise ValueError(f"method must be one of {', '.join(LOOKS)}, got {method!r}")
-    return LOOKS[method]._asdict()
+    if method in LOOKS:
+        return LOOKS[method]._asdict()
+    if method.startswith("fixed "):
+        value = method.split()[1].rstrip(",")
+        return LOOKS["fixed"]._asdict() | {"color": tau_colour(float(value))}
+    families = [name for name in LOOKS if method.startswith((f"{name} ", f"{name},"))]
+    if families:
+        return LOOKS[max(families, key=len)]._asdict()
+    place = int.from_bytes(hashlib.blake2b(method.encode(), digest_size=4).digest())
+    return _SPARE[place % len(_SPARE)]._asdict()
 
 
 def tau_colour(tau: float, low: float = 0.05, high: float = 1.2) -> str:
-    """Return the colour of a fixed temperature: dark is small, on a logarithmic scale."""
-    position = float(LogNorm(low, high, clip=True)(tau))
-    return str(to_hex(plt.get_cmap("viridis")(0.92 * position)))
+    """Return the colour of a fixed temperature: violet is small, olive is large."""
+    return str(to_hex(_TAU(float(LogNorm(low, high, clip=True)(tau)))))
 
 
 def show(figure: Figure, caption: str) -> None:
     """Show a figure with a caption below that says what to see, and close it."""
     display(figure, Markdown(f"*{caption}*"))  # type: ignore[no-untyped-call]
     plt.close(figure)
+
+
+def panels(count: int, width: float = 8.5, height: float = 3.2, **options: Any) -> tuple[Any, Any]:
+    """Return a figure with panels in two columns, which a narrow page can still show."""
+    rows = (count + 1) // 2
+    figure, axes = plt.subplots(rows, 2, figsize=(width, height * rows), squeeze=False, **options)
+    for spare in axes.flat[count:]:
+        spare.remove()
+    return figure, axes.flat[:count]
+
+
+def sweep(
+    study: Study,
+    lines: Mapping[str, int | None] | Sequence[str] = (),
+    metric: str = "knn1",
+    groups: Sequence[str] = GROUPS,
+) -> Figure:
+    """Draw accuracy against the fixed temperature, one panel a group of classes.
+
+    Parameters
+    ----------
+    study : Study
+        With several fixed temperatures.
+    lines : mapping or sequence of str
+        Other methods, drawn as lines across the panel; a mapping names the epoch of each.
+    metric : str
+        A metric of accuracy.
+    groups : sequence of str
+        The panels.
+    """
+    fixed = study.fixed
+    chosen = dict(lines) if isinstance(lines, Mapping) else dict.fromkeys(lines)
+    figure: Figure
+    figure, axes = panels(len(groups))
+    for panel, group in zip(axes, groups, strict=True):
+        table = pd.DataFrame({tau: study.accuracy(m, metric, group) for m, tau in fixed.items()})
+        panel.plot(table.columns, table.T, "o", color="#bbbbbb", markersize=3)
+        panel.plot(table.columns, table.mean(), **LOOKS["fixed"]._asdict(), label="fixed τ")
+        for method, epoch in chosen.items():
+            level = study.accuracy(method, metric, group, epoch).mean()
+            name = method if epoch is None else f"{method}, epoch {epoch}"
+            dashes = "-" if epoch is None else "--"
+            panel.axhline(level, color=look(method)["color"], ls=dashes, lw=2.5, label=name)
+        panel.set(xscale="log", title=f"{group} classes", xlabel="temperature τ")
+        panel.set_xticks(list(fixed.values()), [f"{tau:g}" for tau in fixed.values()], rotation=60)
+        panel.minorticks_off()
+        panel.set_ylabel(f"{METRICS.get(metric, metric)} accuracy (%)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def curves(study: Study, methods: Iterable[str], metric: str = "knn1") -> Figure:
+    """Draw accuracy over the epochs, means of the draws, above the temperature."""
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(8.5, 5.6), sharex=True, gridspec_kw={"height_ratios": [2.6, 1]}
+    )
+    for method in methods:
+        curve, each = study.curve(method, metric).mean(axis="columns"), look(method)
+        top.plot(curve.index, curve, label=method, **(each | {"markersize": 4}))
+        run = study.run(method)
+        tau, every = run.curves["temperature"], run.config.curves_every
+        bottom.plot(every * np.arange(1, len(tau) + 1), tau, **(each | {"marker": ""}))
+    top.set_ylabel(f"{METRICS.get(metric, metric)} accuracy (%)")
+    bottom.set(xlabel="epoch", ylabel="τ", ylim=(0, None))
+    figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
 
 
 def differences(
@@ -97,19 +187,49 @@ def differences(
     axes : Axes
         Where to draw.
     table : DataFrame
-        Columns ``mean``, ``low``, ``high``, one row each; the index names the rows.
+        Columns ``mean``, ``low``, ``high``, one row each; the index names the rows. A row without
+        an interval (NaN) is a point.
     unit : str
         Unit of the differences, for the axis.
     methods : sequence of str
-        The method of each row, for its look; all "fixed" if empty.
+        The method of each row, for its look; by default the first level of the index if it has
+        two, else "fixed".
     """
     places = np.arange(len(table))[::-1]
-    looks = [LOOKS[m] for m in methods] or [LOOKS["fixed"]] * len(table)
+    two = table.index.nlevels > 1
+    chosen = list(methods) or [str(name[0]) if two else "fixed" for name in table.index]
     numbers = table[["mean", "low", "high"]].to_numpy(float)
-    for place, (mean, low, high), each in zip(places, numbers, looks, strict=True):
-        axes.plot([low, high], [place, place], color=each.color, linewidth=2)
-        axes.plot(mean, place, color=each.color, marker=each.marker, markersize=8)
+    for place, (mean, low, high), method in zip(places, numbers, chosen, strict=True):
+        each = look(method)
+        axes.plot([low, high], [place, place], color=each["color"], linewidth=2.5)
+        axes.plot([low, high], [place, place], "|", color=each["color"], markersize=9)
+        axes.plot(mean, place, color=each["color"], marker=each["marker"], markersize=6)
     axes.axvline(0, color="black", linewidth=1)
-    axes.set_yticks(places, [str(name) for name in table.index])
+    axes.set_yticks(places, [": ".join(map(str, n)) if two else str(n) for n in table.index])
     axes.set_xlabel(f"paired difference ({unit}), 95 % interval")
     axes.set_ylim(-0.6, len(table) - 0.4)
+
+
+def difference_figure(
+    table: pd.DataFrame, unit: str = "percentage points", methods: Sequence[str] = ()
+) -> Figure:
+    """Draw a table of differences (`Study.difference_table`) as a figure of its own."""
+    figure, axes = plt.subplots(figsize=(8.5, 0.34 * len(table) + 1.1))
+    differences(axes, table, unit, methods)
+    return figure
+
+
+def difference_curve(study: Study, method: str, control: str, metric: str = "knn1") -> Figure:
+    """Draw the paired difference over the epochs with its 95 % interval."""
+    epochs = study.curve(method, metric).index
+    rows = {e: as_row(study.difference(method, control, metric, epoch=int(e))) for e in epochs}
+    table = pd.DataFrame(rows).T
+    each = look(method)
+    figure, axes = plt.subplots(figsize=(8.5, 3.2))
+    places: npt.NDArray[Any] = epochs.to_numpy()
+    axes.fill_between(places, table["low"], table["high"], color=each["color"], alpha=0.25)
+    axes.plot(places, table["mean"], **each)
+    axes.axhline(0, color="black", linewidth=1)
+    label = METRICS.get(metric, metric)
+    axes.set(xlabel="epoch", ylabel=f"{method} minus {control}\n(points of {label})")
+    return figure

@@ -7,6 +7,7 @@ control.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from dytemp import checks
@@ -125,10 +126,17 @@ TUNING_DRAWS = (11, 12)
 CLASSES = {"mnist5k": 10, "cifar10": 10, "cifar100": 100}
 
 
+Configs = dict[str, dict[int, tuple[Config, ...]]]  # by method and draw, one for each seed
+
+
 def configs(
-    study: str, scale: str, seeds: int, first_seed: int = 0, **changes: Any
-) -> dict[str, list[Config]]:
-    """Return the runs of a study: for each method one configuration a seed.
+    study: str,
+    scale: str,
+    draws: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    **changes: Any,
+) -> Configs:
+    """Return the runs of a study, by method and draw.
 
     Parameters
     ----------
@@ -138,72 +146,110 @@ def configs(
         "isogclr_captions" or "dystress".
     scale : str
         One of `dytemp.lab.scales.NAMES`.
-    seeds : int
-        Number of seeds.
-    first_seed : int
-        The first of them; the recorded runs begin with 0.
+    draws : sequence of int, optional
+        Numbers of the draws; by default those of the scale (`default_draws`).
+    seeds : sequence of int, optional
+        Several runs on the images and class order of each draw, in place of the draw's own.
     **changes
-        Settings of `Config` that replace those of the study: ``epochs=100, permutation=2``.
-        Schedules and the epochs of complete evaluations follow the number of epochs.
+        Settings of `Config` that replace those of the study: ``epochs=100``. Schedules and the
+        epochs of complete evaluations follow the number of epochs.
 
     Raises
     ------
-    ValueError
-        For an unknown study or scale, or fewer than one seed.
+    TypeError, ValueError
+        For an unknown study or scale, or a draw or a setting that is not allowed.
     """
     checks.choice("study", study, tuple(_STUDIES))
-    protocol = _RECORDED.get(study, "quick") if scale == "recorded" else scales.protocol(scale)
-    checks.integer("seeds", seeds, at_least=1)
+    protocol = _protocol(study, scale)
     base = _settings(study, protocol) | changes
     if study == "ts":
         probes = ("few_shot", "long_tail")
         base = {"evaluate_at": (phase(base["epochs"]),), "probes": probes} | base
-    every = range(first_seed, first_seed + seeds)
+    methods = _STUDIES[study](base["epochs"])
+    numbers = default_draws(study, scale) if draws is None else draws
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(f"draws must be different numbers, at least one, got {numbers!r}")
+    settings = {number: _of_draw(study, base, number) | changes for number in numbers}
     return {
-        method: [Config(**base | _of_seed(study, seed), loss=loss, seed=seed) for seed in every]
-        for method, loss in _STUDIES[study](base["epochs"]).items()
+        method: {
+            number: tuple(
+                Config(**base | of_draw | {"loss": loss, "seed": seed})
+                for seed in (_seeds(base, number) if seeds is None else seeds)
+            )
+            for number, of_draw in settings.items()
+        }
+        for method, loss in methods.items()
     }
+
+
+def default_draws(study: str, scale: str) -> tuple[int, ...]:
+    """Return the draws that a study has at a scale."""
+    return _DRAWS.get(
+        (study, scale), tuple(range(1, 4 if _protocol(study, scale) == "quick" else 6))
+    )
 
 
 def draw(number: int) -> Spec:
     """Return the settings that come from the number of a draw: all that is random in a run.
 
-    Class order, images, initial weights, order of the data and views. Draws 1 to 3 were recorded
-    first, with several seeds on the images of one seed, which they keep.
-
     Parameters
     ----------
     number : int
-        At least 1.
+        At least 1: class order, images, initial weights, order of the data and views.
     """
     number = checks.integer("draw", number, at_least=1)
-    start = 0 if number <= 3 else number
-    return {"permutation": number, "split_seed": start, "seed": start}
+    return {"permutation": number, "split_seed": number, "seed": number}
 
 
-def learning_rates() -> dict[str, list[Config]]:
+def _of_draw(study: str, base: Spec, number: int) -> Spec:
+    """Return which images a draw has, and in which class order."""
+    found = draw(number)
+    found.pop("seed")
+    if study == "ts_synthetic":  # recorded before there were drawn class orders
+        return {"split_seed": number - 1, "permutation": 1 + (number - 1) % 5}
+    if base["n_max"] is None:
+        found.pop("permutation")  # all images there are, with their own frequencies
+    elif _recorded_first(base, number):
+        found["split_seed"] = 0
+    return found
+
+
+def _seeds(base: Spec, number: int) -> tuple[int, ...]:
+    """Return the seeds of a draw: its number, or those that were recorded before."""
+    if base["data"] == "prototypes":
+        return (number - 1,)
+    return (0, 1) if _recorded_first(base, number) else (number,)
+
+
+def _recorded_first(base: Spec, number: int) -> bool:
+    """Whether a draw is one of those that were recorded first, with two seeds on one set of images.
+
+    They differ in the class order, and so in the images, but not in the initial weights.
+    """
+    return base["data"] == "cifar10" and base["encoder"] == "small" and number <= 3
+
+
+def learning_rates() -> Configs:
     """Return the study of learning rates: fixed temperatures and TS, each at `RATES`.
 
-    Each method has one configuration a draw of `TUNING_DRAWS`; accuracy is measured at the end
-    alone, and the validation images decide.
+    Its draws are `TUNING_DRAWS`; accuracy is measured at the end alone, and the validation images
+    decide.
     """
     methods = _fixed(0.1, 0.2, 0.5, 1.0) | {"TS": _ts(SMALL["epochs"])["TS"]}
     base = SMALL | {"evaluate_every": 0, "probes": ()}
     return {
-        f"{method}, rate {rate:g}": [
-            Config(**base | draw(number) | {"loss": loss, "learning_rate": rate})
+        f"{method}, rate {rate:g}": {
+            number: (Config(**base | draw(number) | {"loss": loss, "learning_rate": rate}),)
             for number in TUNING_DRAWS
-        ]
+        }
         for rate in RATES
         for method, loss in methods.items()
     }
 
 
-def _of_seed(study: str, seed: int) -> Spec:
-    """Return what changes with the seed: images and class order, where they cost nothing."""
-    if study != "ts_synthetic":
-        return {}
-    return {"split_seed": seed, "permutation": 1 + seed % 5}
+def _protocol(study: str, scale: str) -> str:
+    """Return the scale whose settings the runs of a study have."""
+    return _RECORDED.get(study, "quick") if scale == "recorded" else scales.protocol(scale)
 
 
 def _settings(study: str, protocol: str) -> Spec:
@@ -312,6 +358,16 @@ def _dystress(epochs: int) -> dict[str, Spec]:
         "DySTreSS shifted": dynamic("ShiftedSimilarityCosine"),
     }
 
+
+# Where the draws are not 1 to 3 (scale quick) or 1 to 5.
+_DRAWS = {
+    ("ts", "quick"): (1, 2),
+    ("ts_geometry", "recorded"): (1,),
+    ("ts_geometry", "small"): (1,),
+    ("ts_synthetic", "recorded"): tuple(range(1, 21)),
+    ("ts_synthetic", "small"): tuple(range(1, 21)),
+    ("ts_synthetic", "quick"): (1, 2),
+}
 
 # Studies whose results at scale "recorded" are those of another scale than "quick".
 _RECORDED = dict.fromkeys(("ts", "ts_geometry", "ts_synthetic"), "small")

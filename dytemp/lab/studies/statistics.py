@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -22,90 +23,128 @@ class Estimate:
     mean : float
         Mean of the values, in their unit.
     low, high : float
-        Bounds of the interval.
+        Bounds of the interval; NaN where a single value leaves it open.
     count : int
         Number of values.
+    error : float
+        Standard error of the mean; NaN for a single value.
     """
 
     mean: float
     low: float
     high: float
     count: int
+    error: float = math.nan
 
     @property
     def undecided(self) -> bool:
-        """Whether the interval contains zero."""
-        return self.low <= 0 <= self.high
+        """Whether the interval contains zero, or is open."""
+        return not (self.low > 0 or self.high < 0)
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p value of a mean of zero (Student t); 1 for a single value."""
+        return self.p_beyond(0.0)
+
+    def p_beyond(self, margin: float) -> float:
+        """Return the two-sided p value of a mean inside [-margin, margin]; 1 if it lies there."""
+        distance = abs(self.mean) - margin
+        if self.count < 2 or distance <= 0:
+            return 1.0
+        return float(min(1.0, 2 * stats.t.sf(_ratio(distance, self.error), self.count - 1)))
+
+    def p_within(self, margin: float) -> float:
+        """Return the p value of a mean outside [-margin, margin]: two one-sided tests, doubled.
+
+        Below 0.05 if and only if the 95 % interval lies inside the margin.
+        """
+        distance = margin - abs(self.mean)
+        if self.count < 2 or distance <= 0:
+            return 1.0
+        return float(min(1.0, 2 * stats.t.sf(_ratio(distance, self.error), self.count - 1)))
 
     def __str__(self) -> str:
+        if math.isnan(self.low):
+            return f"{self.mean:+.3g}, n = {self.count}"
         return f"{self.mean:+.3g} [{self.low:+.3g}, {self.high:+.3g}], n = {self.count}"
 
 
-def bootstrap_mean(
-    values: Sequence[float], level: float = 0.95, resamples: int = 10_000, seed: int = 0
-) -> Estimate:
-    """Estimate a mean with a percentile bootstrap interval.
+def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
+    """Estimate a mean with Student's t interval.
 
-    With few values the interval is too narrow: of normally distributed values, 3 give a nominal
-    95 % a coverage of 76 %, 5 one of 84 %, 10 one of 90 % and 20 one of 92 %. A narrow escape
-    from zero with few seeds decides little.
+    It covers what it says for normally distributed independent values, however few; several seeds
+    of one draw are not independent and are averaged first. (The percentile bootstrap does not: of
+    3 values its nominal 95 % are 76 %, of 6 about 86 %.)
 
     Parameters
     ----------
     values : sequence of float
-        At least 2 finite numbers.
+        At least one finite number; a single one has no interval (NaN).
     level : float
-        Nominal coverage, in (0, 1).
-    resamples : int
-        Number of resampled means.
-    seed : int
-        The same seed gives the same interval.
-
-    Returns
-    -------
-    Estimate
+        Coverage, in (0, 1).
 
     Raises
     ------
     ValueError
-        If there are fewer than 2 values, one is NaN or infinite, or `level` is not in (0, 1).
+        If there is no value, one is NaN or infinite, or `level` is not in (0, 1).
     """
-    sample = _sample(values, level)
-    draws = np.random.default_rng(seed).integers(len(sample), size=(resamples, len(sample)))
-    tail = (1 - level) / 2
-    low, high = np.quantile(sample[draws].mean(axis=1), [tail, 1 - tail])
-    return Estimate(float(sample.mean()), float(low), float(high), len(sample))
+    sample = _sample(values, level, least=1)
+    mean, count = float(sample.mean()), len(sample)
+    if count == 1:
+        return Estimate(mean, math.nan, math.nan, 1)
+    error = float(sample.std(ddof=1)) / math.sqrt(count)
+    reach = error * float(stats.t.ppf((1 + level) / 2, count - 1))
+    return Estimate(mean, mean - reach, mean + reach, count, error)
 
 
-def paired_difference(
-    a: Sequence[float],
-    b: Sequence[float],
-    level: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> Estimate:
-    """Estimate the mean of ``a - b``, where ``a[k]`` and ``b[k]`` share split, seed and data order.
+def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Estimate:
+    """Estimate the mean of ``a - b``, where ``a[k]`` and ``b[k]`` belong to the same draw.
 
     Parameters
     ----------
     a, b : sequence of float
-        One value for each pair of runs, in the same order.
-    level, resamples, seed
-        As in `bootstrap_mean`.
-
-    Returns
-    -------
-    Estimate
+        One value for each draw, in the same order.
+    level : float
+        As in `mean_interval`.
 
     Raises
     ------
     ValueError
-        If `a` and `b` differ in length, or as in `bootstrap_mean`.
+        If `a` and `b` differ in length, or as in `mean_interval`.
     """
     if len(a) != len(b):
         raise ValueError(f"a and b must pair up, got {len(a)} and {len(b)} values")
     differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    return bootstrap_mean(differences.tolist(), level, resamples, seed)
+    return mean_interval(differences.tolist(), level)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p values of a family, adjusted as Holm does; compare them with the level itself.
+
+    Parameters
+    ----------
+    p_values : sequence of float
+        In [0, 1], one for each contrast of the family.
+
+    Returns
+    -------
+    list of float
+        In the same order: the k-th smallest of m times (m - k + 1), made ascending, at most 1
+        (Holm, *Scandinavian Journal of Statistics* 6, 1979).
+
+    Raises
+    ------
+    ValueError
+        If a p value is not in [0, 1].
+    """
+    found = np.asarray(p_values, dtype=np.float64)
+    if not ((found >= 0) & (found <= 1)).all():
+        raise ValueError(f"p_values must lie in [0, 1], got {found.tolist()}")
+    order = found.argsort(kind="stable")
+    factors = np.arange(len(found), 0, -1)
+    adjusted = np.empty_like(found)
+    adjusted[order] = np.minimum(np.maximum.accumulate(found[order] * factors), 1.0)
+    return [float(value) for value in adjusted]
 
 
 def deviation(values: Sequence[float], level: float = 0.95) -> Estimate:
@@ -128,9 +167,9 @@ def deviation(values: Sequence[float], level: float = 0.95) -> Estimate:
     Raises
     ------
     ValueError
-        As `bootstrap_mean`.
+        If there are fewer than 2 values, one is NaN or infinite, or `level` is not in (0, 1).
     """
-    sample = _sample(values, level)
+    sample = _sample(values, level, least=2)
     spread, freedom = float(sample.std(ddof=1)), len(sample) - 1
     tails = stats.chi2.ppf([(1 + level) / 2, (1 - level) / 2], freedom)
     low, high = spread * np.sqrt(freedom / tails)
@@ -201,14 +240,21 @@ def pairs_needed(
     return next(n for n in count(start) if power(size, deviation, n, level) >= wanted)
 
 
-def _sample(values: Sequence[float], level: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _sample(
+    values: Sequence[float], level: float, least: int
+) -> np.ndarray[Any, np.dtype[np.float64]]:
     sample = np.asarray(values, dtype=np.float64)
-    if sample.ndim != 1 or len(sample) < 2:
-        raise ValueError(f"values must be at least 2 numbers, got shape {sample.shape}")
+    if sample.ndim != 1 or len(sample) < least:
+        raise ValueError(f"values must be at least {least} numbers, got shape {sample.shape}")
     if not np.isfinite(sample).all():
         raise ValueError(f"values must be finite, got {sample.tolist()}")
     _check_level(level)
     return sample
+
+
+def _ratio(distance: float, error: float) -> float:
+    """Return distance over error; equal values have no error, and any distance is beyond it."""
+    return distance / error if error else math.inf
 
 
 def _check_level(level: float) -> None:

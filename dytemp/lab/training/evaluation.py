@@ -24,6 +24,12 @@ GROUPS = ("head", "mid", "tail")
 ROWS = 1000  # images in a forward pass
 PAIRS = 2000  # test images that alignment is measured on
 BINS, BINS_IN_GROUP = 500, 10  # of the coverage, as drawn in Fig. 1 of TS
+STRUCTURE = (
+    metrics.inter_class_uniformity,
+    metrics.silhouette,
+    metrics.scatter_ratio,
+    metrics.neighbour_agreement,
+)
 Embed = Callable[[Tensor], Tensor]
 
 
@@ -40,9 +46,11 @@ class Evaluation:
         classes of the balanced test set, each also as ``_head``, ``_mid`` and ``_tail``.
         ``validation_knn1``, ``validation_knn10``: on the validation images, if there are any.
         ``uniformity`` and ``tolerance``: of the test features. In complete evaluations also
-        ``alignment``: of two views of the test images. For captions ``recall1_text``,
-        ``recall5_text`` (image to text), ``recall1_image``, ``recall5_image`` (text to image) and
-        ``zero_shot``: test images by the names of their concepts.
+        ``knn200`` (weighted by exp(s / 0.1), as DySTreSS), ``alignment``: of two views of the test
+        images, ``inter_class_uniformity``, ``silhouette``, ``scatter_ratio`` (global structure)
+        and ``neighbour_agreement`` (local structure) of the test features. For captions
+        ``recall1_text``, ``recall5_text`` (image to text), ``recall1_image``, ``recall5_image``
+        (text to image) and ``zero_shot``: test images by the names of their concepts.
     per_class : dict
         The accuracies of all classes, for each kind of prediction.
     geometry : dict
@@ -106,6 +114,9 @@ def evaluate(
     bank, test = features(dataset.train_images[split.train]), features(dataset.test_images)
     bank_labels, test_labels = dataset.train_labels[split.train], dataset.test_labels
     found = {f"knn{k}": metrics.knn_predict(bank, bank_labels, test, k) for k in (1, 10)}
+    if augmentation is not None:
+        most = min(200, len(bank))
+        found["knn200"] = metrics.knn_predict(bank, bank_labels, test, most, temperature=0.1)
     for probe in probes:
         members = split.few_shot if probe == "few_shot" else split.train
         rows = torch.isin(split.train, members)
@@ -126,6 +137,8 @@ def evaluate(
             dataset.test_images[:PAIRS], augmentation, torch.Generator().manual_seed(0)
         )
         values["alignment"] = metrics.alignment(*(embed(image.features, view) for view in views))
+        for measure in STRUCTURE:
+            values[measure.__name__] = measure(test, test_labels)
     if isinstance(model, ImageAndText) and isinstance(dataset, Captioned):
         values |= _retrieval(embed, model, dataset)
     geometry = {}

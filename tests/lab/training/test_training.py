@@ -95,14 +95,16 @@ def test_evaluations_come_when_asked(outcome: Outcome) -> None:
     assert list(found) == [2, 3, 4, 6]
     simple, complete = found[2]["metrics"], found[3]["metrics"]
     assert set(complete) == set(found[6]["metrics"])
-    assert set(complete) - set(simple) == {"alignment"} | {
+    structure = {"inter_class_uniformity", "silhouette", "scatter_ratio", "neighbour_agreement"}
+    assert set(complete) - set(simple) == {"alignment", *structure} | {
         f"{probe}{group}"
-        for probe in ("few_shot", "long_tail")
+        for probe in ("few_shot", "long_tail", "knn200")
         for group in ("", "_head", "_mid", "_tail")
     }
     assert {"knn1", "knn10_tail", "validation_knn1", "uniformity", "tolerance"} < set(simple)
     assert all(np.isfinite(value) for value in complete.values())
-    assert set(found[6]["per_class"]) == {"knn1", "knn10", "few_shot", "long_tail"}
+    kinds = {"knn1", "knn10", "knn200", "few_shot", "long_tail"}
+    assert set(found[6]["per_class"]) == kinds
     assert np.mean(found[6]["per_class"]["knn1"]) == pytest.approx(found[6]["metrics"]["knn1"])
 
 

@@ -1,0 +1,88 @@
+"""Tables and verdicts as a reader sees them: frames, never text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+from IPython.display import display
+from pandas.io.formats.style import Styler
+
+from dytemp.lab.studies.claims import Finding
+
+
+def show(
+    table: pd.DataFrame,
+    caption: str = "",
+    digits: int | Mapping[str, int] = 1,
+    best: str | None = None,
+) -> None:
+    """Show a table with a caption.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Its index and columns have names that a reader understands.
+    caption : str
+        What to see, in one sentence.
+    digits : int or mapping
+        Digits after the point: of all numbers, or of each column.
+    best : {"max", "min"}, optional
+        Whether the largest or the smallest number of each column is in bold.
+    """
+    display(styled(table, caption, digits, best))  # type: ignore[no-untyped-call]
+
+
+def styled(
+    table: pd.DataFrame,
+    caption: str = "",
+    digits: int | Mapping[str, int] = 1,
+    best: str | None = None,
+) -> Styler:
+    """Return what `show` shows."""
+    numbers: list[Any] = list(table.select_dtypes("number").columns)
+    whole = [name for name in numbers if pd.api.types.is_integer_dtype(table[name])]
+    places = digits if isinstance(digits, Mapping) else dict.fromkeys(numbers, digits)
+    formats: dict[Any, Any] = {
+        name: f"{{:.{places.get(name, 1)}f}}" for name in numbers if name not in whole
+    }
+    style = table.style.format(formats, na_rep="–")
+    if best == "max":
+        style = style.highlight_max(subset=numbers, props="font-weight: bold")
+    elif best == "min":
+        style = style.highlight_min(subset=numbers, props="font-weight: bold")
+    style = style.set_table_attributes('class="dataframe"')
+    return style.set_caption(caption) if caption else style
+
+
+def verdicts(findings: Iterable[Finding]) -> None:
+    """Show verdicts: both words, the effect with its interval, the paper's, and what limits it."""
+    rows = []
+    for each in findings:
+        inside = {True: ", inside the interval", False: ", outside the interval", None: ""}
+        paper = "" if each.paper_effect is None else f"{each.paper_effect:+.2f}"
+        rows.append(
+            {
+                "claim": each.claim,
+                "outcome": each.outcome,
+                "scope": each.scope or "–",
+                "effect [95 % interval]": effect(each),
+                "draws": str(each.draws or "–"),
+                "the paper's effect": paper + inside[each.holds_paper] if paper else "–",
+                "note": each.note,
+            }
+        )
+    table = pd.DataFrame(rows).set_index("claim")
+    style = styled(table, "Verdicts; both words are explained on the page of all claims.")
+    wide: Any = {"selector": "td", "props": "text-align: left; vertical-align: top; min-width: 6em"}
+    display(style.set_table_styles([wide]))  # type: ignore[no-untyped-call]
+
+
+def effect(finding: Finding) -> str:
+    """Return the effect of a finding with its interval, as a text."""
+    if finding.effect is None:
+        return "–"
+    if finding.low is None:
+        return f"{finding.effect:+.2f}"
+    return f"{finding.effect:+.2f} [{finding.low:+.2f}, {finding.high:+.2f}]"

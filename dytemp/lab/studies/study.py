@@ -1,0 +1,511 @@
+"""A study: the runs of several methods on the same draws, and what they say about each other.
+
+The unit of replication is the draw: class order, images, initial weights, order of the data and
+views come from its number, and all methods share them. Several seeds of one draw are averaged
+before anything else, so that every interval is one over draws.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from dytemp import checks
+from dytemp.lab import scales
+from dytemp.lab.studies import claims, parallel, protocols
+from dytemp.lab.studies.runs import Run
+from dytemp.lab.studies.statistics import Estimate, mean_interval
+from dytemp.lab.training import Config
+
+#: Metrics of accuracy, as tables name them; a study gives them in percent.
+METRICS = {
+    "knn1": "kNN@1",
+    "knn10": "kNN@10",
+    "few_shot": "few-shot",
+    "long_tail": "long-tail",
+}
+GROUPS = ("all", "head", "mid", "tail")
+SCOPES = {"recorded": "scaled down", "small": "scaled down", "paper": "replication"}
+
+Runs = Mapping[str, Mapping[int, Sequence[Run]]]  # by method and draw, one for each seed
+
+
+def load(
+    name: str,
+    scale: str = "recorded",
+    draws: Sequence[int] | None = None,
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    store: str | os.PathLike[str] | None = None,
+    **changes: Any,
+) -> Study:
+    """Return a study with its runs, recorded or trained now, as the scale says.
+
+    Parameters
+    ----------
+    name : str
+        A study of `dytemp.lab.studies.protocols.configs`.
+    scale : str
+        One of `dytemp.lab.scales.NAMES`.
+    draws : sequence of int, optional
+        By default the study's own at this scale.
+    methods : sequence of str, optional
+        Some of the study's methods; by default all.
+    seeds : sequence of int, optional
+        Several runs of each draw, in place of its own; for the noise within a draw.
+    store : path, optional
+        Folder of the results; by default that of the scale.
+    **changes
+        Settings of `dytemp.lab.training.Config` that replace the study's: ``epochs=100``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a run is not recorded at scale ``recorded``, or its data are missing.
+    TypeError, ValueError
+        For an unknown name, scale, method or setting.
+    """
+    configs = protocols.configs(name, scale, draws, seeds, **changes)
+    for method in methods or ():
+        checks.choice("method", method, tuple(configs))
+    chosen = {method: configs[method] for method in methods or configs}
+    folder = scales.store(scale) if store is None else store
+    flat = {
+        f"{method}, draw {number}": list(group)
+        for method, by_draw in chosen.items()
+        for number, group in by_draw.items()
+    }
+    found = parallel.get_all(flat, folder, scales.trains(scale))
+    runs = {
+        method: {number: tuple(found[f"{method}, draw {number}"]) for number in by_draw}
+        for method, by_draw in chosen.items()
+    }
+    ours = not changes and seeds is None and methods is None
+    own = ours and (draws is None or tuple(draws) == protocols.default_draws(name, scale))
+    return Study(name, scale, runs, recorded=own and scale == "recorded")
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs of several methods on the same draws.
+
+    Attributes
+    ----------
+    name, scale : str
+        Of the study; see `load`.
+    runs : mapping
+        For each method and draw its runs, one for each seed.
+    recorded : bool
+        Whether these are all the runs that the study has at scale ``recorded``, and no others:
+        then its verdicts are the package's.
+
+    Raises
+    ------
+    ValueError
+        If runs of one draw and seed differ in more than the loss and the learning rate.
+    """
+
+    name: str
+    scale: str
+    runs: Runs
+    recorded: bool = False
+
+    def __post_init__(self) -> None:
+        shared: dict[tuple[int, int], dict[str, Any]] = {}
+        for method, by_draw in self.runs.items():
+            for number, group in by_draw.items():
+                for run in group:
+                    settings = run.config.to_dict()
+                    del settings["loss"], settings["learning_rate"], settings["key_momentum"]
+                    first = shared.setdefault((number, run.config.seed), settings)
+                    if first != settings:
+                        names = [name for name in settings if settings[name] != first[name]]
+                        raise ValueError(
+                            f"runs of draw {number} must share all but the loss, but those of "
+                            f"{method} differ in {', '.join(names)}"
+                        )
+
+    # --- What it rests on ------------------------------------------------------------------------
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the methods."""
+        return list(self.runs)
+
+    @property
+    def fixed(self) -> dict[str, float]:
+        """The methods with a fixed temperature of InfoNCE, and their temperatures."""
+        specs = {method: self.config(method).loss for method in self.runs}
+        return {
+            method: float(spec["temperature"])
+            for method, spec in specs.items()
+            if spec["name"] == "NTXent" and isinstance(spec["temperature"], (int, float))
+        }
+
+    @property
+    def draws(self) -> list[int]:
+        """Numbers of the draws that every method has."""
+        each = [set(by_draw) for by_draw in self.runs.values()]
+        return sorted(set.intersection(*each))
+
+    @property
+    def all_runs(self) -> list[Run]:
+        """All runs, method by method."""
+        return [
+            run for by_draw in self.runs.values() for group in by_draw.values() for run in group
+        ]
+
+    def config(self, method: str | None = None) -> Config:
+        """Return a configuration of a method, or of the first one."""
+        return self.run(method).config
+
+    def run(self, method: str | None = None) -> Run:
+        """Return one run of a method, or of the first one."""
+        chosen = next(iter(self.runs)) if method is None else method
+        checks.choice("method", chosen, self.methods)
+        return next(iter(self.runs[chosen].values()))[0]
+
+    @property
+    def scope(self) -> str:
+        """How far its verdicts reach; see `dytemp.lab.studies.claims.SCOPES`."""
+        config = self.config()
+        if config.data in ("prototypes", "scenes"):
+            return "simulation"
+        return SCOPES.get(self.scale, "scaled down")
+
+    @property
+    def epochs(self) -> int:
+        """Length of the training."""
+        return self.config().epochs
+
+    @property
+    def updates(self) -> int:
+        """Number of updates in a training."""
+        run = self.run()
+        return run.config.epochs * (sum(run.counts) // run.config.batch)
+
+    def protocol(self, paper: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """Return what was run, one setting a row, beside the paper's settings if they are given.
+
+        Parameters
+        ----------
+        paper : mapping, optional
+            The paper's settings under the same names; what it does not give stays empty.
+        """
+        run, config = self.run(), self.config()
+        largest, smallest = max(run.counts), min(run.counts)
+        processors = pd.Series([r.environment["processor"] for r in self.all_runs])
+        precisions = sorted({r.environment["precision"] for r in self.all_runs})
+        number = [len(group) for group in self.runs[self.methods[0]].values()]
+        seeds = "" if set(number) == {1} else f", {sum(number)} runs"
+        rows = {
+            "data": f"{config.data}, {sum(run.counts):,} training images",
+            "imbalance": f"{largest} to {smallest} images of a class",
+            "encoder": config.encoder,
+            "batch": config.batch,
+            "epochs": config.epochs,
+            "updates": f"{self.updates:,}",
+            "images seen": f"{self.updates * config.batch:,}",
+            "learning rate": self._rates(),
+            "warm-up": f"{config.warmup_epochs} epochs",
+            "replicates": f"{len(self.draws)} draws{seeds} of each method",
+            "precision": ", ".join(precisions),
+            "trained on": ", ".join(
+                f"{n} runs on {p}" for p, n in processors.value_counts().items()
+            ),
+        }
+        table = pd.DataFrame({"here": pd.Series(rows)}).astype(str)
+        if paper is not None:
+            theirs = pd.Series(dict(paper), dtype=object).astype(str)
+            table.insert(0, "the paper", theirs.reindex(table.index).fillna(""))
+        return table
+
+    def _rates(self) -> str:
+        rates = {method: self.config(method).learning_rate for method in self.runs}
+        if len(set(rates.values())) == 1:
+            return f"{next(iter(rates.values())):g}"
+        return ", ".join(f"{method}: {rate:g}" for method, rate in rates.items())
+
+    def __str__(self) -> str:
+        run, config = self.run(), self.config()
+        machines = sorted({r.environment["processor"] for r in self.all_runs})
+        return (
+            f"{self.name} at scale {self.scale}: {len(self.methods)} methods on {config.data} "
+            f"({sum(run.counts):,} images), encoder {config.encoder}, {config.epochs} epochs "
+            f"({self.updates:,} updates), draws {_numbers(self.draws)}, "
+            f"{len(self.all_runs)} runs on {', '.join(machines)}"
+        )
+
+    # --- Numbers by draw -------------------------------------------------------------------------
+
+    def accuracy(
+        self, method: str, metric: str = "knn1", group: str = "all", epoch: int | None = None
+    ) -> pd.Series[float]:
+        """Return a metric of a method, one value for each draw: the mean over its seeds.
+
+        Parameters
+        ----------
+        method : str
+            One of `methods`.
+        metric : str
+            A metric of `dytemp.lab.training.evaluation.Evaluation`. Accuracies come in percent,
+            all others (alignment, uniformity, ...) in their own unit.
+        group : {"all", "head", "mid", "tail"}
+            Classes that the accuracy is a mean over.
+        epoch : int, optional
+            An evaluated epoch; by default the last.
+
+        Raises
+        ------
+        ValueError
+            For an unknown method, metric, group, or an epoch that was not evaluated.
+        """
+        by_seed = self.by_seed(method, metric, group, epoch)
+        return by_seed.groupby(level="draw").mean()
+
+    def by_seed(
+        self, method: str, metric: str = "knn1", group: str = "all", epoch: int | None = None
+    ) -> pd.Series[float]:
+        """Return a metric of a method, one value for each run; as `accuracy`."""
+        checks.choice("method", method, self.methods)
+        checks.choice("group", group, GROUPS)
+        name = metric if group == "all" else f"{metric}_{group}"
+        values = {
+            (number, run.config.seed): _metric(run, name, epoch)
+            for number, runs in self.runs[method].items()
+            for run in runs
+        }
+        index = pd.MultiIndex.from_tuples(values, names=["draw", "seed"])
+        return pd.Series(list(values.values()), index, dtype=float, name=name)
+
+    def curve(self, method: str, metric: str = "knn1", group: str = "all") -> pd.DataFrame:
+        """Return a metric over training: one row for each evaluated epoch, one column a draw."""
+        name = metric if group == "all" else f"{metric}_{group}"
+        epochs = [
+            point["epoch"] for point in self.run(method).evaluations if name in point["metrics"]
+        ]
+        rows = {epoch: self.accuracy(method, metric, group, epoch) for epoch in epochs}
+        return pd.DataFrame(rows).T.rename_axis(index="epoch", columns="draw")
+
+    def by_rank(self, method: str, metric: str = "knn1") -> pd.DataFrame:
+        """Return the accuracy of each class in percent, the most frequent first; one row a draw."""
+        rows = {}
+        for number, group in self.runs[method].items():
+            each = []
+            for run in group:
+                pairs = zip(run.counts, run.per_class[metric], strict=True)
+                ranked = sorted(pairs, key=lambda pair: -pair[0])
+                each.append([100 * accuracy for _, accuracy in ranked])
+            rows[number] = pd.DataFrame(each).mean()
+        table = pd.DataFrame(rows).T.rename_axis(index="draw", columns="rank")
+        return table.set_axis(range(1, table.shape[1] + 1), axis="columns")
+
+    # --- Comparisons -----------------------------------------------------------------------------
+
+    def difference(
+        self,
+        method: str,
+        control: str,
+        metric: str = "knn1",
+        group: str = "all",
+        epoch: int | tuple[int, int] | None = None,
+    ) -> Estimate:
+        """Estimate the paired difference of two methods, with its interval over draws.
+
+        Parameters
+        ----------
+        method, control : str
+            The difference is the method minus the control, on the draws and seeds that both have.
+        metric, group
+            As in `accuracy`.
+        epoch : int or two of them, optional
+            Evaluated epoch of both, or of the method and of the control; by default the last.
+        """
+        return mean_interval(self.differences(method, control, metric, group, epoch).tolist())
+
+    def differences(
+        self,
+        method: str,
+        control: str,
+        metric: str = "knn1",
+        group: str = "all",
+        epoch: int | tuple[int, int] | None = None,
+    ) -> pd.Series[float]:
+        """Return the paired difference of two methods in each draw; as `difference`."""
+        when, then = epoch if isinstance(epoch, tuple) else (epoch, epoch)
+        ours = self.by_seed(method, metric, group, when)
+        theirs = self.by_seed(control, metric, group, then)
+        paired = (ours - theirs).dropna()  # a seed that one of them lacks has no partner
+        if paired.empty:
+            raise ValueError(f"{method} and {control} share no draw and seed")
+        return paired.groupby(level="draw").mean()
+
+    def contrast(self, contrast: claims.Contrast) -> pd.Series[float]:
+        """Return the paired difference in each draw that a contrast of a claim asks for."""
+        control = self.best_fixed() if contrast.control == "best fixed" else contrast.control
+        return self.differences(contrast.method, control, contrast.metric, contrast.group)
+
+    def best_fixed(self, metric: str | None = None) -> str:
+        """Return the fixed temperature with the highest mean accuracy on the validation images.
+
+        Where a study has no validation images the test images choose, which flatters the control;
+        `chosen_on` says which.
+        """
+        judge = metric or self.chosen_on
+        return max(self.fixed, key=lambda method: float(self.accuracy(method, judge).mean()))
+
+    @property
+    def chosen_on(self) -> str:
+        """The metric that the best fixed temperature is chosen by."""
+        return "validation_knn1" if "validation_knn1" in self.run().metrics else "knn1"
+
+    def trend(self, order: Mapping[str, float], metric: str = "knn1") -> pd.Series[float]:
+        """Return Spearman's rank correlation of accuracy with an order of methods, by draw.
+
+        Parameters
+        ----------
+        order : mapping
+            For each method the number that its accuracy should rise with.
+        metric : str
+            As in `accuracy`.
+        """
+        table = pd.DataFrame({method: self.accuracy(method, metric) for method in order})
+        expected = pd.Series(dict(order), dtype=float)
+        found: pd.Series[float] = table.corrwith(expected, axis="columns", method="spearman")
+        return found
+
+    # --- Tables ----------------------------------------------------------------------------------
+
+    def table(
+        self, metrics: Mapping[str, str] | None = None, methods: Iterable[str] | None = None
+    ) -> pd.DataFrame:
+        """Return the mean of several metrics over the draws, one row a method.
+
+        Parameters
+        ----------
+        metrics : mapping, optional
+            Metrics and their names as columns; by default `METRICS`, after the validation's.
+        methods : iterable of str, optional
+            By default all.
+        """
+        if metrics is None:
+            held_out = {"validation_knn1": "validation kNN@1"}
+            metrics = (held_out if self.chosen_on in held_out else {}) | {
+                name: label for name, label in METRICS.items() if name in self.run().metrics
+            }
+        return pd.DataFrame(
+            {
+                label: {
+                    method: self.accuracy(method, name).mean() for method in methods or self.runs
+                }
+                for name, label in metrics.items()
+            }
+        )
+
+    def difference_table(
+        self,
+        methods: Iterable[str],
+        control: str,
+        metrics: Mapping[str, str] | None = None,
+        groups: Sequence[str] = ("all",),
+        epoch: int | tuple[int, int] | None = None,
+    ) -> pd.DataFrame:
+        """Return paired differences to a control: one row for each method, metric and group.
+
+        The columns are those that `dytemp.lab.book.figures.differences` draws: ``mean``, ``low``,
+        ``high`` (points) and ``draws``.
+        """
+        rows = {}
+        for method in methods:
+            for metric, label in (metrics or METRICS).items():
+                for group in groups:
+                    found = self.difference(method, control, metric, group, epoch)
+                    name = label if group == "all" else f"{label}, {group}"
+                    rows[method, name] = as_row(found)
+        table = pd.DataFrame(rows).T
+        table.index.names = ["method", "metric"]
+        return table.astype({"draws": int})
+
+    # --- Verdicts --------------------------------------------------------------------------------
+
+    def judge(
+        self,
+        paper: str,
+        claim: str,
+        notebook: str,
+        effects: Mapping[str, Sequence[float] | pd.Series[float]] | None = None,
+        note: str = "",
+    ) -> claims.Finding:
+        """Judge a claim by the contrasts that were fixed for it before the runs.
+
+        Parameters
+        ----------
+        paper, claim : str
+            For example ``"ts"``, ``"C8"``.
+        notebook : str
+            The chapter that asks.
+        effects : mapping, optional
+            For a claim that is no paired difference: its effects, one value for each draw.
+        note : str
+            What the reader must know beside what the verdict says itself.
+
+        Returns
+        -------
+        Finding
+            It is recorded if this is the whole recorded study.
+        """
+        rule = claims.rule(paper, claim)
+        found = (
+            {str(each): self.contrast(each).tolist() for each in rule.contrasts}
+            if effects is None
+            else {name: list(values) for name, values in effects.items()}
+        )
+        finding = claims.judge(
+            rule,
+            found,
+            scope=self.scope,
+            runs=[run.key for run in self.all_runs],
+            notebook=notebook,
+            note=" ".join(part for part in (note, f"{self}.") if part),
+        )
+        if self.recorded:
+            claims.record(finding)
+        return finding
+
+
+def as_row(estimate: Estimate) -> dict[str, float]:
+    """Return an estimate as a row of a table."""
+    return {
+        "mean": estimate.mean,
+        "low": estimate.low,
+        "high": estimate.high,
+        "draws": estimate.count,
+    }
+
+
+def _metric(run: Run, name: str, epoch: int | None) -> float:
+    """Return a metric of a run, accuracies in percent."""
+    metrics = run.metrics
+    if epoch is not None:
+        at = [point["metrics"] for point in run.evaluations if point["epoch"] == epoch]
+        if not at:
+            raise ValueError(
+                f"epoch must be one of {[point['epoch'] for point in run.evaluations]}, got {epoch}"
+            )
+        metrics = at[-1]
+    if name not in metrics:
+        raise ValueError(f"metric must be one of {', '.join(metrics)}, got {name!r}")
+    kind = name.removeprefix("validation_").split("_")[0]
+    percent = kind.startswith(("knn", "recall", "few", "long", "zero"))
+    return (100 if percent else 1) * metrics[name]
+
+
+def _numbers(draws: Sequence[int]) -> str:
+    """Write numbers that follow each other as a range."""
+    if len(draws) > 2 and list(draws) == list(range(draws[0], draws[-1] + 1)):
+        return f"{draws[0]} to {draws[-1]}"
+    return ", ".join(map(str, draws))
