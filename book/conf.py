@@ -32,11 +32,13 @@ default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_google_docstring = False
+napoleon_use_ivar = True
 
 html_theme = "sphinx_book_theme"
 html_title = "dytemp"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
+html_use_index = False
 html_copy_source = True
 html_show_search_summary = False  # browsers do not let a page read other files
 html_last_updated_fmt = None

@@ -6,27 +6,19 @@ Verdicts come from `dytemp.lab.studies`; nothing here judges.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import matplotlib.pyplot as plt
 import nbformat
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dytemp.lab import paths
 from dytemp.lab.book import figures, reading
-from dytemp.lab.studies import papers
+from dytemp.lab.studies import claims, papers
 
-OUTCOMES = (
-    "supported",
-    "mixed",
-    "opposite sign",
-    "not resolved",
-    "not testable here",
-    "not measured",
-)
 NAMES = {"ts": "TS", "isogclr": "iSogCLR", "dystress": "DySTreSS"}
 _COLOURS = {
     "supported": "#029e73",
@@ -48,54 +40,22 @@ def rows(chapters: Sequence[_HasName], store: Path | None = None) -> list[Row]:
     """Return one row for each claim, with the link to the cell that measured it.
 
     Beside the columns of ``claims --json`` a row has ``anchor`` (its name in links), ``name`` (TS
-    C8), ``holds_paper`` (whether the interval holds the paper's effect, None if one is missing)
-    and ``link`` (None if nothing was measured, or its chapter does not exist).
+    C8), ``in_points`` (whether it is about differences of accuracies) and ``link`` (None if nothing
+    was measured, or its chapter does not exist).
     """
-    table = json.loads(papers.claims(store).to_json(orient="records"))  # NaN becomes None
-    found = [_in_two_words(row) for row in table]
+    found: list[Row] = json.loads(claims.claims(store).to_json(orient="records"))  # NaN is None
     names = {chapter.name for chapter in chapters}
     cells = {name: _cells(name) for name in names}
     for row in found:
         row["anchor"] = f"{row['paper']}-{row['claim']}".lower()
         row["name"] = f"{NAMES[row['paper']]} {row['claim']}"
+        row["in_points"] = bool(row["contrasts"])
         row["link"] = None
         if row["notebook"] in names:
             cell = cells[row["notebook"]].get(row["claim"])
             page = f"notebooks/{row['notebook']}.html"
             row["link"] = f"{page}#{cell}" if cell else page
     return found
-
-
-def _in_two_words(row: Row) -> Row:
-    """Return a claim with scope and outcome, from a table that may still have one word."""
-    if "outcome" in row:
-        paper = _number(row.get("paper_effect"))
-        known = None not in (paper, row["low"], row["high"])
-        holds = row["low"] <= paper <= row["high"] if known else None
-        return row | {"holds_paper": row.get("holds_paper", holds)}
-    words = {
-        "exact": ("exact", "supported"),
-        "reproduced": ("scaled down", "supported"),
-        "contradicted": ("scaled down", "opposite sign"),
-        "inconclusive": ("scaled down", "not resolved"),
-        "not measurable": ("", "not testable here"),
-    }
-    scope, outcome = words.get(row["verdict"], ("", "not measured"))
-    return row | {
-        "scope": scope,
-        "outcome": outcome,
-        "draws": row["seeds"],
-        "paper_effect": None,
-        "holds_paper": None,
-    }
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _cells(name: str) -> dict[str, str]:
@@ -113,63 +73,75 @@ def _cells(name: str) -> dict[str, str]:
     }
 
 
-def counts(claims: Iterable[Row]) -> list[tuple[str, dict[str, int]]]:
+def counts(table: Iterable[Row]) -> list[tuple[str, dict[str, int]]]:
     """Return for each outcome that occurs how many claims of each paper have it."""
-    table: dict[str, dict[str, int]] = {}
-    for row in claims:
-        of_outcome = table.setdefault(row["outcome"], dict.fromkeys(NAMES, 0))
-        of_outcome[row["paper"]] += 1
-    order = [*OUTCOMES, *sorted(set(table) - set(OUTCOMES))]
-    return [(outcome, table[outcome]) for outcome in order if outcome in table]
+    found = {outcome: dict.fromkeys(NAMES, 0) for outcome in claims.OUTCOMES}
+    for row in table:
+        found[row["outcome"]][row["paper"]] += 1
+    return [(outcome, number) for outcome, number in found.items() if any(number.values())]
 
 
-def papers_of(claims: Sequence[Row]) -> list[tuple[str, str, list[Row]]]:
+def papers_of(table: Sequence[Row]) -> list[tuple[str, str, list[Row]]]:
     """Return short name, title and claims of each paper."""
     return [
-        (NAMES[key], papers.PAPERS[key].title, [row for row in claims if row["paper"] == key])
+        (NAMES[key], papers.PAPERS[key].title, [row for row in table if row["paper"] == key])
         for key in NAMES
     ]
 
 
-def intervals(claims: Iterable[Row]) -> list[Row]:
-    """Return the claims that have an effect and an interval."""
-    return [row for row in claims if None not in (row["effect"], row["low"], row["high"])]
+def draw(table: Sequence[Row], file: Path) -> bool:
+    """Draw every effect that has an interval, and the paper's own; return whether there is one.
 
-
-def draw(claims: Sequence[Row], file: Path) -> None:
-    """Draw every measured effect with its interval and the paper's own effect beside it.
-
-    Effects have different units, so that each row is scaled by the largest number in it; the
-    numbers themselves stand at the right.
+    Differences of accuracies share an axis. The others have units of their own: each is scaled by
+    the largest number in its row.
     """
-    measured = intervals(claims)
+    measured = [row for row in table if None not in (row["effect"], row["low"], row["high"])]
+    panels = [[row for row in measured if row["in_points"] is kind] for kind in (True, False)]
+    panels = [panel for panel in panels if panel]
+    if not panels:
+        return False
     figures.style()
-    figure, axes = plt.subplots(figsize=(8, 0.42 * len(measured) + 1.3))
-    for place, row in enumerate(reversed(measured)):
-        _draw_row(axes, place, row)
-    axes.axvline(0, color="black", linewidth=1)
-    axes.set(xlim=(-1.1, 1.1), ylim=(-0.7, len(measured) - 0.3), xticks=[-1, 0, 1])
-    axes.set_xticklabels(["", "0", ""])
-    axes.set_yticks(range(len(measured)), [row["name"] for row in reversed(measured)])
-    axes.set_xlabel("effect with its interval; each row has its own unit and scale")
+    figure, axes = plt.subplots(
+        len(panels),
+        squeeze=False,
+        figsize=(6.4, 0.45 * len(measured) + 1.5 * len(panels)),
+        height_ratios=[len(panel) + 1 for panel in panels],
+    )
+    for each, panel in zip(axes[:, 0], panels, strict=True):
+        _draw_panel(each, panel)
     _legend(figure, measured)
     figure.savefig(file)
     plt.close(figure)
+    return True
 
 
-def _draw_row(axes: Any, place: int, row: Mapping[str, Any]) -> None:
-    paper = _number(row["paper_effect"])
-    ends = [row["low"], row["high"], row["effect"], 0.0 if paper is None else paper]
-    scale = max(abs(end) for end in ends) or 1.0
+def _draw_panel(axes: Axes, panel: Sequence[Row]) -> None:
+    shared = bool(panel[0]["in_points"])
+    for place, row in enumerate(reversed(panel)):
+        _draw_row(axes, place, row, shared)
+    axes.axvline(0, color="black", linewidth=1)
+    axes.set(ylim=(-0.7, len(panel) - 0.3), title="accuracies" if shared else "other measures")
+    axes.set_yticks(range(len(panel)), [row["name"] for row in reversed(panel)])
+    if shared:
+        axes.set_xlabel("effect in percentage points, 95 % interval")
+    else:
+        axes.set(xlim=(-1.1, 1.1), xlabel="effect, 95 % interval; each row has its own unit")
+        axes.set_xticks([-1, 0, 1], ["", "0", ""])
+
+
+def _draw_row(axes: Axes, place: int, row: Mapping[str, Any], shared: bool) -> None:
+    low, effect, high = (float(row[name]) for name in ("low", "effect", "high"))
+    paper = row["paper_effect"]
+    largest = max(abs(number) for number in (low, high, effect, paper or 0.0))
+    scale = 1.0 if shared or not largest else largest
     colour = _COLOURS.get(row["outcome"], "#555555")
-    axes.plot([row["low"] / scale, row["high"] / scale], [place] * 2, color=colour, linewidth=2.5)
+    axes.plot([low / scale, high / scale], [place, place], color=colour, linewidth=2.5)
     marker = _MARKERS.get(row["outcome"], "s")
-    axes.plot(row["effect"] / scale, place, color=colour, marker=marker, markersize=8)
+    axes.plot(effect / scale, place, color=colour, marker=marker, markersize=8)
     if paper is not None:
-        look = figures.look("paper")
-        axes.plot(paper / scale, place, color="black", marker=look["marker"], markersize=10)
+        axes.plot(paper / scale, place, color="black", marker="*", markersize=10)
     axes.annotate(
-        "{effect:+.3g} [{low:+.3g}, {high:+.3g}]".format_map(row),
+        f"{effect:+.3g} [{low:+.3g}, {high:+.3g}]",
         (1.02, place),
         xycoords=("axes fraction", "data"),
         va="center",
@@ -184,4 +156,4 @@ def _legend(figure: Figure, measured: Sequence[Row]) -> None:
         if any(row["outcome"] == outcome for row in measured)
     ]
     star = plt.Line2D([], [], color="black", marker="*", linestyle="", label="the paper's effect")
-    figure.legend(handles=[*handles, star], loc="outside upper center", ncols=3)
+    figure.legend(handles=[*handles, star], loc="outside upper center", ncols=2)

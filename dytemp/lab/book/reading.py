@@ -26,9 +26,9 @@ FIGURE_TAG = "key-figure"
 FOLDED_TAG = "hide-input"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
-_DRAWS = re.compile(r"\bfigures\.show\(|\bplt\.|\bsns\.")
+_DRAWS_OR_GUARDS = re.compile(r"\bfigures\.show\(|\bplt\.|\bsns\.|\bparameters\.check\(")
 _PREPARES = (ast.Import, ast.ImportFrom, ast.Assert)
-_GUARD = ("parameters.check", "figures.style")
+_STYLE = {"figures.style"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def steps_back(cell: NotebookNode) -> bool:
     return bool(
         FOLDED_TAG in tags
         or FIGURE_TAG in tags
-        or _DRAWS.search(cell.source)
+        or _DRAWS_OR_GUARDS.search(cell.source)
         or _only_prepares(cell.source)
     )
 
@@ -105,7 +105,7 @@ def _only_prepares(source: str) -> bool:
         return False
     calls = [ast.unparse(s.value.func) for s in statements if _is_call(s)]
     others = [s for s in statements if not isinstance(s, _PREPARES) and not _is_call(s)]
-    return bool(statements) and not others and set(calls) <= set(_GUARD)
+    return bool(statements) and not others and set(calls) <= _STYLE
 
 
 def _is_call(statement: ast.stmt) -> bool:

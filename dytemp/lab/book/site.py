@@ -10,11 +10,14 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from nbformat import NotebookNode
 import dytemp
 from dytemp.lab import paths
 from dytemp.lab.book import claims_page, execution, reading
+from dytemp.lab.studies import claims
 from dytemp.lab.training import hardware
 
 # Parts of the book, by the numbers of their chapters.
@@ -44,6 +48,14 @@ API = ("api", "api_schedules", "api_losses", "api_metrics", "api_lab")
 # The picture on the front page is the first key figure of the first of these chapters.
 ANSWERS = ("40", "11")
 
+_CHAPTER_LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb")
+_UNREADABLE = """# {name}
+
+:::{{error}}
+The notebook of this chapter cannot be read: restore it with git.
+:::
+"""
+
 
 @dataclass(frozen=True)
 class Live:
@@ -60,6 +72,7 @@ class Chapter:
     name: str
     title: str
     figures: Sequence[reading.Figure]
+    readable: bool = True
     live: execution.Outcome | None = None
     live_figures: Sequence[reading.Figure] = ()
 
@@ -114,6 +127,7 @@ def _chapters(live: Live | None) -> list[Chapter]:
                 name=path.stem,
                 title=(stored and reading.title(stored)) or path.stem,
                 figures=reading.key_figures(stored) if stored else (),
+                readable=stored is not None,
                 live=outcome,
                 live_figures=reading.key_figures(executed) if executed else (),
             )
@@ -133,14 +147,26 @@ def _copy_chapters(chapters: Sequence[Chapter], source: Path) -> None:
     """Copy notebooks to where the pages and the chapters expect each other."""
     for folder in ("notebooks", "live", "data", "pictures"):
         (source / folder).mkdir(parents=True)
+    executed = {chapter.name for chapter in chapters if chapter.live_page}
     for chapter in chapters:
         name = f"{chapter.name}.ipynb"
-        shutil.copy(paths.home() / "notebooks" / name, source / "notebooks" / name)
+        if chapter.readable:
+            shutil.copy(paths.home() / "notebooks" / name, source / "notebooks" / name)
+        else:
+            text = _UNREADABLE.format(name=chapter.name)
+            (source / "notebooks" / f"{chapter.name}.md").write_text(text, encoding="utf-8")
         if chapter.live and chapter.live_page:
-            shutil.copy(chapter.live.notebook, source / "live" / name)
+            text = chapter.live.notebook.read_text(encoding="utf-8")
+            text = _CHAPTER_LINK.sub(partial(_link_from_live, executed), text)
+            (source / "live" / name).write_text(text, encoding="utf-8")
     readme = paths.home() / "data" / "README.md"
     if readme.is_file():
         shutil.copy(readme, source / "data" / "README.md")
+
+
+def _link_from_live(executed: Container[str], link: re.Match[str]) -> str:
+    """Lead to the recorded version of a chapter that was not executed."""
+    return link[0] if link[1] in executed else f"](../notebooks/{link[1]}.ipynb"
 
 
 def _write_pages(chapters: Sequence[Chapter], live: Live | None, source: Path) -> None:
@@ -168,15 +194,17 @@ def _write_pages(chapters: Sequence[Chapter], live: Live | None, source: Path) -
 
 def _context(chapters: Sequence[Chapter], live: Live | None, pictures: Path) -> dict[str, Any]:
     """Everything that the pages can show."""
-    claims = claims_page.rows(chapters)
-    claims_page.draw(claims, pictures / "claims.svg")
+    found = claims_page.rows(chapters)
     return {
         "version": dytemp.__version__,
         "chapters": chapters,
         "parts": list(_parts(chapters, live)),
-        "claims": claims,
-        "counts": claims_page.counts(claims),
-        "papers": claims_page.papers_of(claims),
+        "claims": found,
+        "counts": claims_page.counts(found),
+        "scopes": claims.SCOPES,
+        "outcomes": claims.OUTCOMES,
+        "papers": claims_page.papers_of(found),
+        "intervals": claims_page.draw(found, pictures / "claims.svg"),
         "answer": _answer(chapters, pictures),
         "figures": {c.name: list(_beside(c, pictures)) for c in chapters},
         "benchmarks": _benchmarks(),
@@ -259,10 +287,13 @@ def _sphinx(source: Path, output: Path) -> None:
     """Build HTML; what Sphinx warns of is kept in ``build/book/warnings.txt``."""
     from sphinx.cmd import build as sphinx_build
 
-    warnings = source.with_name("warnings.txt")
+    log = source.with_name("warnings.txt")
     options = ["-b", "html", "-E", "-a", "-j", "2", "-q", "--no-color"]
     options += ["-d", str(source.with_name("doctrees")), str(source), str(output)]
-    with warnings.open("w", encoding="utf-8") as stream, redirect_stderr(stream):
-        status = sphinx_build.main(options)
+    with log.open("w", encoding="utf-8") as stream, redirect_stderr(stream):
+        with warnings.catch_warnings():  # of what extensions will have to change, not we
+            warnings.simplefilter("ignore", PendingDeprecationWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            status = sphinx_build.main(options)
     if status != 0:
-        raise RuntimeError(f"the site could not be built: {warnings} says why")
+        raise RuntimeError(f"the site could not be built: {log} says why")
