@@ -8,15 +8,18 @@ All of them answer one question with one call::
 the anchors in the data set and is needed only where the temperature depends on the sample. Time
 is set from outside with ``set_epoch(epoch)``, as for torch's ``DistributedSampler``.
 
-A temperature of your own is a subclass of `Temperature` with that one method, or a subclass of
-`OfTime` or `OfSimilarity` with a method ``at``.
+A temperature of your own is a subclass of `Temperature` with that one method (``forward``), a
+subclass of `OfTime` with a method ``at``, or one of `OfSimilarity` with a method ``height``.
+Autograd differentiates it: parameters in it are learned, and what is not detached counts. The
+temperatures of this module, of which it is known what they depend on, are ``fused``: losses compute
+their gradients themselves, faster and in less memory.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,33 +31,72 @@ from dytemp import checks
 STATE = torch.float64
 
 
-class Temperature(nn.Module):
-    """Base of all temperatures.
+class Timed(nn.Module):
+    """Base of all that knows the time: temperatures and losses.
 
     Attributes
     ----------
     epoch : float
-        The time that time schedules look at; 0 until `set_epoch` is called.
-    depends_on : str
-        What the temperature looks at: ``"time"``, ``"similarity"``, ``"sample"`` or ``"batch"``.
-        A loss refuses a kind that makes no sense for it.
+        The time, in epochs; 0 until `set_epoch` is called. It is part of the state, so that a
+        schedule goes on from a checkpoint where it stood.
     """
-
-    depends_on = "time"
 
     def __init__(self) -> None:
         super().__init__()
         self.epoch: float = 0
 
     def set_epoch(self, epoch: float) -> None:
-        """Set the time, in epochs, for this temperature and those nested in it."""
+        """Set the time, in epochs, for this module and those nested in it."""
         self.epoch = checks.number("epoch", epoch, at_least=0)
         for child in self.children():
-            if isinstance(child, Temperature):
+            if isinstance(child, Timed):
                 child.set_epoch(epoch)
+
+    # The epoch stays a number, which can be read without waiting for a GPU; in the state it is a
+    # tensor, as everything else there.
+
+    def get_extra_state(self) -> Tensor:
+        """Return the epoch, for the state."""
+        return torch.tensor(self.epoch, dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the epoch from the state."""
+        self.epoch = float(state)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        # States that were saved before the epoch was part of them leave it as it is.
+        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+class Temperature(Timed):
+    """Base of all temperatures.
+
+    Attributes
+    ----------
+    depends_on : str
+        What the temperature looks at: ``"time"``, ``"similarity"``, ``"sample"``, ``"batch"`` or
+        ``"embedding"``. A loss refuses a kind that makes no sense for it.
+    fused : bool
+        Whether nothing in it is learned (but the number of a `Constant`) and `logit_slope` is the
+        whole derivative, so that a loss need not ask autograd. A class says so for itself, with
+        ``class Mine(Temperature, fused=True)``; it is not inherited.
+    """
+
+    depends_on = "time"
+    fused = False
+
+    def __init_subclass__(cls, fused: bool = False, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        cls.fused = fused
 
     def observe(self, positives: Tensor) -> None:
         """Look at the (B,) similarities of the batch's positive pairs before they are used."""
+
+    def see(self, anchors: Tensor) -> None:
+        """Look at the (anchors, D) unit embeddings of the rows that `forward` is asked for next."""
 
     def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the temperatures for a block of similarities.
@@ -79,6 +121,7 @@ class Temperature(nn.Module):
 
 
 Bound: TypeAlias = "float | OfTime"
+Number = TypeVar("Number", float, Tensor)
 
 
 # ------------------------------------------------------------------------------------------ time
@@ -87,16 +130,22 @@ Bound: TypeAlias = "float | OfTime"
 class OfTime(Temperature):
     """A temperature that depends on the epoch alone: ``at(epoch)`` returns a float."""
 
+    def __init_subclass__(cls, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        # One number for all pairs, checked to be one: there is nothing to differentiate.
+        cls.fused = cls.fused or cls.forward is OfTime.forward
+
     def at(self, epoch: float) -> float:
         """Return the temperature at a time in epochs (fractions are allowed)."""
         raise NotImplementedError
 
     def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the temperature of the current epoch as a tensor without dimensions."""
-        return similarity.new_tensor(self.at(self.epoch))
+        tau = checks.number("tau", self.at(self.epoch), above=0)
+        return similarity.new_full((), tau)
 
 
-class Constant(OfTime):
+class Constant(OfTime, fused=True):
     """One temperature for everything, fixed or learned.
 
     Parameters
@@ -120,8 +169,9 @@ class Constant(OfTime):
 
     def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the temperature without dimensions, connected to what is learned."""
-        checks.number("tau", self._value(), above=0)  # a learned one may have crossed 0
-        return self.tau if isinstance(self.tau, Tensor) else similarity.new_tensor(self.tau)
+        if not isinstance(self.tau, Tensor):
+            return similarity.new_full((), self.tau)
+        return checks.scalar("tau", self.tau)  # a learned one may have crossed 0
 
     def _value(self) -> float:
         return self.tau.item() if isinstance(self.tau, Tensor) else self.tau
@@ -224,12 +274,8 @@ class Random(_Between):
         return random.Random(f"{self.seed}/{math.floor(epoch)}").random()
 
 
-class Linear(OfTime):
-    """A straight line from `start` to `end` over `epochs`, then constant.
-
-    As the lower bound of a `SimilarityCosine` it is the 'stabilised' rule that the DySTreSS code
-    holds but does not use.
-    """
+class _Once(OfTime):
+    """A time schedule from `start` to `end` over `epochs`, then constant."""
 
     def __init__(self, start: float, end: float, epochs: float) -> None:
         super().__init__()
@@ -237,10 +283,56 @@ class Linear(OfTime):
         self.end = checks.number("end", end, above=0)
         self.epochs = checks.number("epochs", epochs, above=0)
 
+    def passed(self, epoch: float) -> float:
+        """Return the part of the way that lies behind, in [0, 1]."""
+        return min(checks.number("epoch", epoch, at_least=0) / self.epochs, 1.0)
+
+    def extra_repr(self) -> str:
+        """Show the parameters in ``repr``."""
+        return f"start={self.start:g}, end={self.end:g}, epochs={self.epochs:g}"
+
+
+class Linear(_Once):
+    """A straight line from `start` to `end` over `epochs`, then constant.
+
+    As the lower bound of a `SimilarityCosine` it is the 'stabilised' rule that the DySTreSS code
+    holds but does not use.
+
+    Parameters
+    ----------
+    start, end : float
+        The values at the start and from `epochs` on, above 0.
+    epochs : float
+        Length of the way, above 0.
+    """
+
     def at(self, epoch: float) -> float:
-        """Return the temperature at a time in epochs (fractions are allowed)."""
-        part = min(checks.number("epoch", epoch, at_least=0) / self.epochs, 1.0)
-        return self.start + (self.end - self.start) * part
+        """Return the value at a time in epochs (fractions are allowed)."""
+        return self.start + (self.end - self.start) * self.passed(epoch)
+
+
+class HalfCosine(_Once):
+    r"""Half a cosine from `start` to `end` over `epochs`, then constant.
+
+    .. math:: v(t) = v_1 + (v_0 - v_1) \, (1 + \cos(\pi t / T)) / 2
+
+    Flat at both ends, steepest in the middle. FastCLIP lowers the weight gamma of the moving
+    average of a global contrastive loss in this way, so that the average forgets everything at
+    first, while the encoder changes fast, and later spans epochs (Wei et al., *FastCLIP*, 2024):
+    ``SogCLR(size, 0.1, gamma=HalfCosine(1.0, 0.2, epochs=18))``.
+
+    Parameters
+    ----------
+    start, end : float
+        The values v_0 and v_1, above 0.
+    epochs : float
+        T, above 0 (FastCLIP: about half of the training).
+    """
+
+    def at(self, epoch: float) -> float:
+        """Return the value at a time in epochs (fractions are allowed)."""
+        height = (1 + math.cos(math.pi * self.passed(epoch))) / 2
+        return self.end + (self.start - self.end) * height
 
 
 # ------------------------------------------------------------------------------------ similarity
@@ -286,8 +378,9 @@ class OfSimilarity(Temperature):
 
     def slope(self, similarity: Tensor) -> Tensor:
         """Return the derivative of tau with respect to the similarity."""
-        with torch.enable_grad():
-            leaf = similarity.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = similarity.clone() if similarity.is_inference() else similarity
+            leaf = leaf.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self.at(leaf).sum(), leaf)
         return slope
 
@@ -302,7 +395,7 @@ class OfSimilarity(Temperature):
         return (1 - similarity * self.slope(similarity) / tau) / tau
 
 
-class SimilarityCosine(OfSimilarity):
+class SimilarityCosine(OfSimilarity, fused=True):
     r"""The temperature of DySTreSS: high for very similar and very dissimilar pairs.
 
     .. math:: \tau(s) = \tau_- + (\tau_+ - \tau_-) \, (1 + \cos(\pi (1 + s))) / 2
@@ -315,7 +408,7 @@ class SimilarityCosine(OfSimilarity):
         return (1 - torch.cos(math.pi * similarity)) / 2
 
 
-class ShiftedSimilarityCosine(OfSimilarity):
+class ShiftedSimilarityCosine(OfSimilarity, fused=True):
     r"""DySTreSS with its minimum moved: tau_max above ``-shift``, a cosine below.
 
     .. math:: \tau(s) = \tau_- + (\tau_+ - \tau_-) \, (1 + \cos(\pi (s + shift) / width)) / 2
@@ -349,7 +442,7 @@ class ShiftedSimilarityCosine(OfSimilarity):
         return (1 + torch.cos(math.pi * left / self.width)) / 2
 
 
-class SimilarityLinear(OfSimilarity):
+class SimilarityLinear(OfSimilarity, fused=True):
     """``tau_min + (tau_max - tau_min) |s|``: the linear shape of the DySTreSS shape ablation.
 
     The paper's formula could not be read; this is its natural form.
@@ -360,7 +453,7 @@ class SimilarityLinear(OfSimilarity):
         return similarity.abs()
 
 
-class SimilarityExponential(OfSimilarity):
+class SimilarityExponential(OfSimilarity, fused=True):
     r"""The exponential shape of the DySTreSS code.
 
     .. math:: \tau(s) = \tau_+ - (\tau_+ - \tau_-) \, e^{-rate |s|}
@@ -389,7 +482,7 @@ class SimilarityExponential(OfSimilarity):
 # ---------------------------------------------------------------------------------------- sample
 
 
-class PerClass(Temperature):
+class PerClass(Temperature, fused=True):
     """One temperature for each class, chosen by the class of the anchor: the oracle of TS.
 
     Parameters
@@ -397,14 +490,19 @@ class PerClass(Temperature):
     taus : sequence of float
         The temperature of each class, above 0 (TS, Fig. 3: 1.0 for the five most common classes,
         0.1 for the others).
-    labels : Tensor
-        The class of every training sample, int64, shape (samples,).
+    labels : Tensor, array or list
+        The class of every training sample, integers, shape (samples,).
     """
 
     depends_on = "sample"
 
     def __init__(self, taus: list[float] | tuple[float, ...] | Tensor, labels: Tensor) -> None:
         super().__init__()
+        if isinstance(taus, Tensor) and taus.requires_grad:
+            raise TypeError(
+                "taus must not require a gradient, got a tensor that does: what is learned here is "
+                "a Temperature of your own, whose forward looks the classes up"
+            )
         try:
             entries = list(taus.tolist() if isinstance(taus, Tensor) else taus)
         except TypeError as error:
@@ -412,11 +510,9 @@ class PerClass(Temperature):
         if not entries:
             raise ValueError(f"taus must be a list of numbers, one a class, got {taus!r}")
         values = [checks.number("taus", tau, above=0) for tau in entries]
-        if not isinstance(labels, Tensor):
-            raise TypeError(f"labels must be an int64 tensor, got {type(labels).__name__}")
-        if labels.ndim != 1 or not len(labels):
-            raise ValueError(f"labels must have shape (samples,), got {tuple(labels.shape)}")
-        checks.integers("labels", labels, len(labels), len(values))
+        labels = checks.integers("labels", labels, size=len(values))
+        if not len(labels):
+            raise ValueError("labels must hold the class of at least 1 sample, got none")
         self.register_buffer("tau", torch.tensor(values, dtype=STATE, device=labels.device)[labels])
         self.tau: Tensor
 
@@ -425,7 +521,7 @@ class PerClass(Temperature):
         return of_sample(self.tau, similarity, index)
 
 
-class Individual(Temperature):
+class Individual(Temperature, fused=True):
     """A temperature for every sample, held in the buffer ``tau``: the state of iSogCLR.
 
     Parameters
@@ -493,14 +589,14 @@ class Individual(Temperature):
 
 def of_sample(tau: Tensor, similarity: Tensor, index: Tensor | None) -> Tensor:
     """Look up the temperatures of the anchors of a block, shape (anchors, 1)."""
-    index = checks.integers("index", index, len(similarity), len(tau))
-    return tau[index].to(similarity.dtype)[:, None]
+    index = checks.index(index, len(similarity), len(tau), tau.device)
+    return tau[index].to(similarity)[:, None]
 
 
 # ----------------------------------------------------------------------------------------- batch
 
 
-class Alignment(Temperature):
+class Alignment(Temperature, fused=True):
     """The temperature of MACL: it follows the mean similarity A of the batch's positives.
 
     tau = tau0 (1 + alpha (A - a0)), without gradient. For alpha (a0 - A) >= 1 it would not be
@@ -524,11 +620,11 @@ class Alignment(Temperature):
         self.tau0 = checks.number("tau0", tau0, above=0)
         self.alpha = checks.number("alpha", alpha, at_least=0)
         self.a0 = checks.number("a0", a0, at_least=-1, at_most=1)
-        self.tau: float | None = None
+        self.tau: Tensor | None = None
 
     def at(self, alignment: float) -> float:
         """Return the temperature for a mean similarity of the positives."""
-        tau = self.tau0 * (1 + self.alpha * (float(alignment) - self.a0))
+        tau = self._of(float(alignment))
         if not tau > 0:
             raise ValueError(
                 f"tau must be above 0, got {tau:g} at a mean positive similarity of "
@@ -538,13 +634,20 @@ class Alignment(Temperature):
 
     def observe(self, positives: Tensor) -> None:
         """Set the temperature from the batch's positive similarities."""
-        self.tau = self.at(positives.mean().item())
+        mean = positives.mean()
+        if checks.enabled():
+            self.at(mean.item())
+        # Rounded once, at the end, where the device has float64.
+        self.tau = self._of(mean if mean.device.type == "mps" else mean.double())
 
     def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the temperature of the batch that was observed last."""
         if self.tau is None:
             raise ValueError("similarity must be observed first: call observe(positives)")
-        return similarity.new_tensor(self.tau)
+        return self.tau.to(similarity)
+
+    def _of(self, alignment: Number) -> Number:
+        return self.tau0 * (1 + self.alpha * (alignment - self.a0))
 
 
 # --------------------------------------------------------------------------------------- helpers

@@ -45,7 +45,7 @@ def write_notebook() -> Callable[..., Path]:
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Provide an empty copy of the repository: its data, scales and pages, no notebook, no results."""
+    """Provide an empty copy of the repository: data, scales, pages; no notebook, no results."""
     (tmp_path / "data").mkdir()
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "data" / "papers").symlink_to(ROOT / "data" / "papers")

@@ -45,6 +45,7 @@ TEMPERATURES: dict[str, Callable[[float, float], Temperature]] = {
     "Step": lambda low, high: schedules.Step(low, high, period=10),
     "Random": lambda low, high: schedules.Random(low, high, seed=1),
     "Linear": lambda low, high: schedules.Linear(low, high, epochs=10),
+    "HalfCosine": lambda low, high: schedules.HalfCosine(high, low, epochs=10),
     "SimilarityCosine": schedules.SimilarityCosine,
     "SimilarityCosine, full": lambda low, high: schedules.SimilarityCosine(low, high, detach=False),
     "SimilarityCosine, nested": _nested,

@@ -36,6 +36,7 @@ from dytemp.schedules import (
     Alignment,
     Constant,
     Cosine,
+    HalfCosine,
     Linear,
     OfSimilarity,
     OfTime,
@@ -919,7 +920,7 @@ def test_state_per_sample_stays_in_float64_whatever_the_embeddings(name, dtype) 
     for step in range(3):
         z1, z2, index = batch(4, seed=step)
         evaluate(loss, z1.to(dtype), z2.to(dtype), index)
-    assert {value.dtype for value in loss.state_dict().values()} == {torch.float64}
+    assert {buffer.dtype for buffer in loss.buffers()} == {torch.float64}
     wide = at_temperature(name, 0.3, 5)
     for step in range(3):
         evaluate(wide, *batch(4, seed=step))
@@ -936,7 +937,7 @@ def test_state_per_sample_may_be_made_narrow(name: str) -> None:
         measured = evaluate(narrow, z1.float(), z2.float(), index)
         expected = evaluate(wide, z1, z2, index)
         same([m.double() for m in measured], list(expected), rtol=1e-4, atol=1e-5)
-    assert {value.dtype for value in narrow.state_dict().values()} == {torch.float32}
+    assert {buffer.dtype for buffer in narrow.buffers()} == {torch.float32}
 
 
 @pytest.mark.parametrize("name", SURROGATES)
@@ -989,6 +990,41 @@ def test_official_average_restarts_in_epoch_0_only() -> None:
     same(loss(z, z, index), expected)
     loss.set_epoch(2)
     same(loss(z, z, index), expected)  # half of an average that is right, and half of the newest
+
+
+WITH_GAMMA = [SogCLR, ISogCLR, BimodalSogCLR, BimodalISogCLR]
+
+
+@pytest.mark.parametrize("family", WITH_GAMMA)
+@pytest.mark.parametrize("variant", ["paper", "official"])
+def test_gamma_may_be_a_schedule(family, variant) -> None:
+    """Value, gradients and all that is remembered are those of the number of each epoch."""
+    schedule, weights = HalfCosine(1.0, 0.2, epochs=2), [1.0, 0.6, 0.2, 0.2]
+    moving = family(registry.SIZE, gamma=schedule, variant=variant)
+    restored = family(registry.SIZE, gamma=schedule, variant=variant)
+    state = snapshot(moving)
+    for epoch, gamma in enumerate(weights):
+        fixed = family(registry.SIZE, gamma=gamma, variant=variant)
+        fixed.load_state_dict(state)
+        for loss in (moving, fixed):
+            loss.set_epoch(epoch)
+        z1, z2, _ = batch(4, seed=epoch)
+        index = torch.arange(4) + epoch
+        expected = evaluate(fixed, z1, z2, index)
+        same(evaluate(moving, z1, z2, index), expected, rtol=1e-12, atol=1e-14)
+        same(snapshot(moving), snapshot(fixed), rtol=1e-12, atol=1e-14)
+        state = snapshot(moving)
+    restored.load_state_dict(state)
+    assert equal(snapshot(restored), state)
+
+
+@pytest.mark.parametrize("family", WITH_GAMMA)
+def test_a_gamma_that_leaves_its_range_is_refused_then(family) -> None:
+    loss = family(registry.SIZE, gamma=Linear(0.5, 1.5, epochs=2))
+    evaluate(loss, *batch(4))
+    loss.set_epoch(2)
+    with pytest.raises(ValueError, match=r"gamma must be finite, above 0, at most 1, got 1\.5"):
+        loss(*batch(4))
 
 
 def test_moco_queue_forgets_the_oldest() -> None:

@@ -105,7 +105,7 @@ def test_two_processes_equal_one(case: tuple[torch.dtype, str, str], ranks: list
             for gradient, all_rows in zip(
                 measured["gradients"], expected["gradients"], strict=True
             ):
-                same(gradient, all_rows[rows])
+                same(gradient, WORLD * all_rows[rows])  # what DDP's average makes right
             same(measured["temperature"], expected["temperature"])
             same(measured["learned"], expected["learned"])  # whole on each process
             same(measured["state"], expected["state"])

@@ -38,6 +38,7 @@ from dytemp.losses.sogclr import robust_objective
 from dytemp.schedules import (
     Constant,
     Cosine,
+    HalfCosine,
     Linear,
     ShiftedSimilarityCosine,
     SimilarityCosine,
@@ -199,6 +200,15 @@ def test_alternative_schedules_of_ts(epoch: str) -> None:
     golden = TS["alternative_schedules"][epoch]
     for name, schedule in {"cos": Cosine, "oscil": Triangle, "step": Step}.items():
         close(schedule(0.1, 0.5, period=400).at(int(epoch)), golden[name])
+
+
+GAMMA = json.loads((FOLDER / "gamma.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("case", GAMMA["tables"], ids=lambda case: f"to {case['end']:g}")
+def test_gamma_schedule_of_fastclip(case: dict[str, Any]) -> None:
+    schedule = HalfCosine(1.0, case["end"], case["epochs"])
+    close([schedule.at(epoch) for epoch in range(len(case["gamma"]))], case["gamma"])
 
 
 # ------------------------------------------------------------------------------------- DySTreSS

@@ -15,6 +15,7 @@ from dytemp.schedules import (
     Alignment,
     Constant,
     Cosine,
+    HalfCosine,
     Individual,
     Linear,
     OfSimilarity,
@@ -110,7 +111,10 @@ def test_state_of_a_temperature_survives_a_round_trip(name: str) -> None:
     one, other = registry.temperature(name, 0.1, 0.7), registry.temperature(name, 0.2, 0.3)
     state = one.state_dict()
     other.load_state_dict(state)
-    assert set(state) == {name for name, _ in (*one.named_buffers(), *one.named_parameters())}
+    tensors = {name for name, _ in (*one.named_buffers(), *one.named_parameters())}
+    epochs_ = {name for name in state if name.endswith("_extra_state")}
+    assert set(state) == tensors | epochs_
+    assert len(epochs_) == len(list(one.modules()))
     for key, value in other.state_dict().items():
         assert torch.equal(value, state[key])
 
@@ -196,6 +200,15 @@ def test_linear_goes_straight_and_stays_at_its_end() -> None:
     at = Linear(0.1, 0.2, epochs=200).at
     assert [at(0), at(50), at(200), at(1e6)] == pytest.approx([0.1, 0.125, 0.2, 0.2])
     assert Linear(0.2, 0.1, epochs=4).at(1) == pytest.approx(0.175)  # downwards too
+
+
+def test_half_cosine_by_hand() -> None:
+    at = HalfCosine(1.0, 0.2, epochs=18).at
+    values = [at(0), at(6), at(9), at(12), at(18), at(1e6)]
+    assert values == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0.2])
+    assert HalfCosine(0.1, 0.5, epochs=3).at(1) == pytest.approx(0.2)  # upwards too
+    assert values[0] == 1  # a weight of the newest batch must not exceed it
+    assert HalfCosine(1.0, 1.0, epochs=3).at(2) == 1
 
 
 def test_learned_constant_is_a_parameter_and_connected() -> None:

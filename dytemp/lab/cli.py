@@ -46,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     reproduce = commands.add_parser("reproduce", help="run the notebooks and write the report")
     reproduce.add_argument("--scale", choices=scales.NAMES, default="quick")
     reproduce.add_argument("--only", metavar="03", help="notebooks whose name starts like this")
-    reproduce.add_argument("--jobs", type=int, metavar="N", default=1, help="chapters at once; default: 1")
+    reproduce.add_argument(
+        "--jobs", type=int, metavar="N", default=1, help="chapters at once; default: 1"
+    )
     reproduce.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that trains")
     reproduce.add_argument("--output", type=Path, metavar="FOLDER", help="default: build/report")
     reproduce.set_defaults(command=_reproduce)

@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import nbformat
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from dytemp.lab import paths
 from dytemp.lab.book import figures, reading
@@ -151,9 +152,9 @@ def _draw_row(axes: Axes, place: int, row: Mapping[str, Any], shared: bool) -> N
 
 def _legend(figure: Figure, measured: Sequence[Row]) -> None:
     handles = [
-        plt.Line2D([], [], color=colour, marker=_MARKERS[outcome], label=outcome)
+        Line2D([], [], color=colour, marker=_MARKERS[outcome], label=outcome)
         for outcome, colour in _COLOURS.items()
         if any(row["outcome"] == outcome for row in measured)
     ]
-    star = plt.Line2D([], [], color="black", marker="*", linestyle="", label="the paper's effect")
+    star = Line2D([], [], color="black", marker="*", linestyle="", label="the paper's effect")
     figure.legend(handles=[*handles, star], loc="outside upper center", ncols=2)

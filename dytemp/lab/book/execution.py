@@ -160,9 +160,7 @@ def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> Outcom
     return _read(notebook.stem, output, error, time.perf_counter() - start)
 
 
-def _read(
-    name: str, file: Path, error: str | None = None, seconds: float | None = None
-) -> Outcome:
+def _read(name: str, file: Path, error: str | None = None, seconds: float | None = None) -> Outcome:
     """Read an executed copy: complete is what has run every code cell to its end."""
     try:
         notebook = nbformat.read(file, as_version=4)
@@ -207,5 +205,5 @@ class _RunLines(io.TextIOBase):
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             if line.startswith("run "):
-                print(f"    {self._chapter[:2]}: {line}", flush=True)
+                print(f"    {line}  [{self._chapter}]", flush=True)
         return len(text)

@@ -157,7 +157,7 @@ def _figures(
 
 
 def _without_stars(caption: str) -> str:
-    """A caption is set in italics as a whole; on the site its place says what it is."""
+    """Drop the italics of a whole caption; on the site its place says what it is."""
     text = caption.strip()
     whole = len(text) > 2 and text[0] == text[-1] == "*" and text[1] != "*"
     return text[1:-1] if whole else text

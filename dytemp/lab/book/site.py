@@ -138,9 +138,10 @@ def _chapters(live: Live | None) -> list[Chapter]:
 def _read(path: Path) -> NotebookNode | None:
     """Read a notebook; None if it is missing or damaged."""
     try:
-        return nbformat.read(path, as_version=4)
+        notebook: NotebookNode = nbformat.read(path, as_version=4)
     except Exception:  # nbformat raises many unrelated types
         return None
+    return notebook
 
 
 def _copy_chapters(chapters: Sequence[Chapter], source: Path) -> None:
@@ -251,8 +252,8 @@ def _beside(chapter: Chapter, pictures: Path) -> Iterator[dict[str, dict[str, st
     for number, (recorded, live) in enumerate(pairs, start=1):
         place = pictures / f"{chapter.name}-{number}"
         yield {
-            "recorded": recorded and _picture(recorded, place.with_suffix(".png")),
-            "live": live and _picture(live, place.with_name(f"{place.name}-live.png")),
+            "recorded": _picture(recorded, place.with_suffix(".png")) if recorded else None,
+            "live": _picture(live, place.with_name(f"{place.name}-live.png")) if live else None,
         }
 
 
@@ -290,10 +291,13 @@ def _sphinx(source: Path, output: Path) -> None:
     log = source.with_name("warnings.txt")
     options = ["-b", "html", "-E", "-a", "-j", "2", "-q", "--no-color"]
     options += ["-d", str(source.with_name("doctrees")), str(source), str(output)]
-    with log.open("w", encoding="utf-8") as stream, redirect_stderr(stream):
-        with warnings.catch_warnings():  # of what extensions will have to change, not we
-            warnings.simplefilter("ignore", PendingDeprecationWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
-            status = sphinx_build.main(options)
+    with (
+        log.open("w", encoding="utf-8") as stream,
+        redirect_stderr(stream),
+        warnings.catch_warnings(),  # of what extensions will have to change, not we
+    ):
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        status = sphinx_build.main(options)
     if status != 0:
         raise RuntimeError(f"the site could not be built: {log} says why")

@@ -1,4 +1,4 @@
-"""The whole book as readers get it: links that resolve, pages that work in a browser, no network."""
+"""The whole book as its readers get it: links, pages in a browser, no network."""
 
 from __future__ import annotations
 

@@ -81,7 +81,10 @@ def test_widgets_say_where_they_work(cells: list[nbformat.NotebookNode]) -> None
     ("source", "folded"),
     [
         ("import os\nfrom dytemp.lab import scales", True),
-        ("parameters.check(globals(), scale=scales.NAMES)\nif seeds < 1:\n    raise ValueError", True),
+        (
+            "parameters.check(globals(), scale=scales.NAMES)\nif seeds < 1:\n    raise ValueError",
+            True,
+        ),
         ("figures.style()", True),
         ("assert best in fixed", True),
         ("figure, axes = plt.subplots()", True),

@@ -179,6 +179,16 @@ def test_temperatures_nest_and_take_the_labels() -> None:
         "tau_max=Cosine(tau_min=0.1, tau_max=1.0, period=4)))"
     )
 
+    gamma = {"name": "HalfCosine", "start": 1.0, "end": 0.2, "epochs": 20}
+    for name in ("SogCLR", "ISogCLR", "BimodalSogCLR", "BimodalISogCLR"):
+        loss = build_loss(Config(loss={"name": name, "gamma": gamma}).loss, size=20)
+        loss.set_epoch(10)
+        assert isinstance(loss.gamma, schedules.HalfCosine)
+        assert loss.gamma.at(loss.gamma.epoch) == pytest.approx(0.6)
+    assert describe({"name": "SogCLR", "gamma": gamma}) == (
+        "SogCLR(gamma=HalfCosine(start=1.0, end=0.2, epochs=20))"
+    )
+
     oracle = {"name": "PerClass", "taus": [0.1, 1.0]}
     labels = torch.tensor([0, 1, 1])
     loss = build_loss({"name": "NTXent", "temperature": oracle}, labels=labels)
