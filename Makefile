@@ -11,9 +11,9 @@ NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 .PHONY: help reproduce test lint report lab bench clean
 
 help:
-	@echo "make reproduce   run every notebook at scale quick and write build/report/index.html"
+	@echo "make reproduce   run every notebook at scale quick and build the site in build/report"
 	@echo "make test        lint, types, unit tests, notebooks"
-	@echo "make report      write the report again, from the stored outputs of the notebooks"
+	@echo "make report      build the site again, from the stored outputs of the notebooks"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make lint        lint and types only"
 	@echo "make bench       measure speed and memory, in about half an hour; ONLY=losses for one part"
@@ -37,7 +37,7 @@ lab: $(INSTALLED)
 	$(BIN)/jupyter lab notebooks
 
 bench: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --editable ".[lab,dev,bench]"
+	$(BIN)/python -m pip install --quiet --editable ".[lab,dev,integrations,bench]"
 	PYTHONPATH=tests $(BIN)/python -m benchmarks $(ONLY)
 
 clean:
@@ -49,5 +49,5 @@ $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "dytemp needs Python 3.11 or newer, but $(PYTHON) is older. Choose another one: make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "The module venv is missing. On Debian or Ubuntu: sudo apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --editable ".[lab,dev]"
+	$(BIN)/python -m pip install --editable ".[lab,dev,integrations]"
 	@touch $@

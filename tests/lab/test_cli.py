@@ -34,8 +34,8 @@ configs = {"fixed": [Config(**tiny, seed=seed) for seed in range(2)]}
 done = parallel.get_all(configs, scales.store(scale))["fixed"]
 """
 
-EVIDENCE = {"paper", "claim", "statement", "verdict", "effect", "low", "high"}
-EVIDENCE |= {"seeds", "runs", "notebook"}
+EVIDENCE = {"paper", "claim", "statement", "scope", "outcome", "effect", "low", "high", "draws"}
+EVIDENCE |= {"paper_effect", "runs", "notebook", "note"}
 
 Write = Callable[..., Path]
 
@@ -252,7 +252,7 @@ def test_claims_for_readers(capsys: pytest.CaptureFixture[str]) -> None:
     claims = json.loads(capsys.readouterr().out)
     assert cli.main(["claims"]) == 0
     text = capsys.readouterr().out
-    assert all(claim["claim"] in text and claim["verdict"] in text for claim in claims)
+    assert all(claim["claim"] in text and claim["outcome"] in text for claim in claims)
 
 
 def test_module_runs_from_any_folder(tmp_path: Path) -> None:

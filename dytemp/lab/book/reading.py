@@ -6,7 +6,7 @@ The notebook itself stays as Jupyter shows it. On the site
   with caption and alternative text;
 - the input of a cell is folded away if it is tagged ``hide-input``, or if it only prepares
   (imports, the guard, assertions) or draws; one click shows it;
-- every code cell can be linked to: ``11_ts_cifar10.html#cell-48``;
+- every cell can be linked to: ``11_ts_cifar10.html#cell-48``;
 - widgets, which need a kernel, say where they work.
 """
 
@@ -28,7 +28,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 _DRAWS_OR_GUARDS = re.compile(r"\bfigures\.show\(|\bplt\.|\bsns\.|\bparameters\.check\(")
 _PREPARES = (ast.Import, ast.ImportFrom, ast.Assert)
-_STYLE = {"figures.style"}
+_STYLE = "figures.style()"
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,18 @@ class Figure:
 
 def read(text: str) -> NotebookNode:
     """Read a notebook for the site; myst-nb calls this for every ``.ipynb``."""
-    notebook = nbformat.reads(text, as_version=4)
+    notebook: NotebookNode = nbformat.reads(text, as_version=4)
     notebook.metadata.pop("widgets", None)
     heading, cells = title(notebook) or "", []
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            heading = _last_heading(cell.source) or heading
-            cells.append(cell)
-        elif cell.cell_type == "code":
+        if not re.match(r"\s*# ", cell.source) or cell.cell_type == "code":
             anchor = f'<span id="{anchor_of(cell)}" class="cell-anchor"></span>'
             cells.append(new_markdown_cell(anchor))
+        if cell.cell_type == "code":
             cells.extend(_parts(cell, heading))
+        else:
+            heading = _last_heading(cell.source) or heading
+            cells.append(cell)
     notebook.cells = cells
     return notebook
 
@@ -103,13 +104,8 @@ def _only_prepares(source: str) -> bool:
         statements = ast.parse(source).body
     except SyntaxError:  # a line for the shell, say
         return False
-    calls = [ast.unparse(s.value.func) for s in statements if _is_call(s)]
-    others = [s for s in statements if not isinstance(s, _PREPARES) and not _is_call(s)]
-    return bool(statements) and not others and set(calls) <= _STYLE
-
-
-def _is_call(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
+    others = [each for each in statements if not isinstance(each, _PREPARES)]
+    return bool(statements) and all(ast.unparse(each) == _STYLE for each in others)
 
 
 def _parts(cell: NotebookNode, heading: str) -> Iterator[NotebookNode]:

@@ -12,7 +12,9 @@ import itertools
 import json
 import re
 import shutil
+import statistics
 import warnings
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -26,10 +28,10 @@ import nbformat
 from nbformat import NotebookNode
 
 import dytemp
-from dytemp.lab import paths
+from dytemp.lab import paths, scales
 from dytemp.lab.book import claims_page, execution, reading
-from dytemp.lab.studies import claims
-from dytemp.lab.training import hardware
+from dytemp.lab.studies import claims, runs
+from dytemp.lab.training import encoders, hardware
 
 # Parts of the book, by the numbers of their chapters.
 PARTS = (
@@ -208,6 +210,9 @@ def _context(chapters: Sequence[Chapter], live: Live | None, pictures: Path) -> 
         "intervals": claims_page.draw(found, pictures / "claims.svg"),
         "answer": _answer(chapters, pictures),
         "figures": {c.name: list(_beside(c, pictures)) for c in chapters},
+        "shown": partial(_shown, chapters),
+        "compute": _compute(),
+        "encoders": _encoders(),
         "benchmarks": _benchmarks(),
         "live": live,
         "date": date.today().isoformat(),
@@ -266,6 +271,42 @@ def _picture(figure: reading.Figure, file: Path) -> dict[str, str]:
         "alt": alternative,
         "cell": figure.cell,
     }
+
+
+def _shown(chapters: Sequence[Chapter], number: str, words: str) -> str:
+    """Return a link to the first text of a chapter that has these words.
+
+    A clone without the chapter, or a chapter without the words, gives a link that leads less far;
+    the tests of the pages complain about the second.
+    """
+    for chapter in chapters:
+        if chapter.name.startswith(number):
+            notebook = _read(paths.home() / "notebooks" / f"{chapter.name}.ipynb")
+            cells = notebook.cells if notebook else []
+            found = [reading.anchor_of(cell) for cell in cells if words in cell.source]
+            fragment = f"#{found[0]}" if found else ""
+            return f'<a href="{chapter.page}.html{fragment}">chapter {number}</a>'
+    return f"chapter {number}"
+
+
+def _compute() -> dict[str, Any]:
+    """Sum up what the recorded runs took, and on which machines."""
+    every = runs.recorded(scales.store("recorded"))
+    seconds = [sum(run.seconds.values()) for run in every]
+    machines = Counter(str(run.environment["processor"]) for run in every)
+    return {
+        "runs": len(every),
+        "hours": sum(seconds) / 3600,
+        "median_seconds": statistics.median(seconds) if seconds else 0.0,
+        "machines": dict(machines.most_common()),
+    }
+
+
+def _encoders() -> dict[str, int]:
+    """Count the parameters of the encoders for colour images, with a projection of 128."""
+    names = [name for name in encoders.BACKBONES if name not in ("dense", "mlp")]
+    built = {name: encoders.build(name, 3, 128) for name in names}
+    return {name: sum(p.numel() for p in each.parameters()) for name, each in built.items()}
 
 
 def _benchmarks() -> list[dict[str, Any]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT
@@ -158,3 +160,17 @@ def test_search_finds_a_word(browser: webdriver.Chrome, book: Path) -> None:
     )
     assert any("00_temperature.html" in (link.get_attribute("href") or "") for link in found)
     assert not errors(browser)
+
+
+SHOWN = [
+    (page.name, number, words)
+    for page in sorted((ROOT / "book").glob("*.md"))
+    for number, words in re.findall(r'shown\("(\d+)", "(.+?)"\)', page.read_text(encoding="utf-8"))
+]
+
+
+@pytest.mark.parametrize(("page", "number", "words"), SHOWN)
+def test_what_a_page_refers_to_is_there(page: str, number: str, words: str) -> None:
+    (chapter,) = execution.chapters(number)
+    notebook = nbformat.read(chapter, as_version=4)
+    assert any(words in cell.source for cell in notebook.cells), f"{page}: {words!r}"
