@@ -15,6 +15,7 @@ training is known to work; shapes, types and numbers are still checked::
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -98,7 +99,12 @@ def choice(name: str, value: object, allowed: Sequence[object]) -> object:
     except (ValueError, RuntimeError):  # an array or a tensor, compared entry by entry
         known = False
     if not known:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+        names = [each for each in allowed if isinstance(each, str)]
+        near = difflib.get_close_matches(value, names, n=1) if isinstance(value, str) else []
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}{hint}"
+        )
     return value
 
 

@@ -130,6 +130,8 @@ Number = TypeVar("Number", float, Tensor)
 class OfTime(Temperature):
     """A temperature that depends on the epoch alone: ``at(epoch)`` returns a float."""
 
+    _at_epoch: Tensor | None = None
+
     def __init_subclass__(cls, **others: Any) -> None:
         super().__init_subclass__(**others)
         # One number for all pairs, checked to be one: there is nothing to differentiate.
@@ -139,10 +141,30 @@ class OfTime(Temperature):
         """Return the temperature at a time in epochs (fractions are allowed)."""
         raise NotImplementedError
 
+    @property
+    def now(self) -> float:
+        """The temperature of the current epoch."""
+        return checks.number("tau", self.at(self.epoch), above=0)
+
+    def set_epoch(self, epoch: float) -> None:
+        """Set the time, in epochs."""
+        super().set_epoch(epoch)
+        self._look_ahead()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the epoch from the state."""
+        super().set_extra_state(state)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        # For a compiled loss: another number would be a reason to compile again, a tensor is none.
+        self._at_epoch = torch.tensor(self.now, dtype=torch.float64)
+
     def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the temperature of the current epoch as a tensor without dimensions."""
-        tau = checks.number("tau", self.at(self.epoch), above=0)
-        return similarity.new_full((), tau)
+        if self._at_epoch is not None and torch.compiler.is_compiling():
+            return self._at_epoch.to(similarity)
+        return similarity.new_full((), self.now)
 
 
 class Constant(OfTime, fused=True):
@@ -167,11 +189,19 @@ class Constant(OfTime, fused=True):
         checks.number("epoch", epoch, at_least=0)
         return checks.number("tau", self._value(), above=0)
 
+    @property
+    def now(self) -> float:
+        """The temperature, whatever the epoch."""
+        return self.at(0)
+
     def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the temperature without dimensions, connected to what is learned."""
         if not isinstance(self.tau, Tensor):
             return similarity.new_full((), self.tau)
         return checks.scalar("tau", self.tau)  # a learned one may have crossed 0
+
+    def _look_ahead(self) -> None:
+        """Do nothing: what does not change with time needs no look, a learned one least."""
 
     def _value(self) -> float:
         return self.tau.item() if isinstance(self.tau, Tensor) else self.tau
@@ -361,7 +391,7 @@ class OfSimilarity(Temperature):
 
     def bounds(self) -> tuple[float, float]:
         """Return tau_min and tau_max of the current epoch."""
-        low, high = self.tau_min.at(self.epoch), self.tau_max.at(self.epoch)
+        low, high = self.tau_min.now, self.tau_max.now
         checks.bounds(low, high)
         return low, high
 
@@ -369,7 +399,12 @@ class OfSimilarity(Temperature):
         """Return the temperature of each similarity, in a tensor of the same shape."""
         if not isinstance(similarity, Tensor):
             raise TypeError(f"similarity must be a tensor, got {type(similarity).__name__}")
-        low, high = self.bounds()
+        low: float | Tensor
+        high: float | Tensor
+        if torch.compiler.is_compiling():
+            low, high = self.tau_min(similarity), self.tau_max(similarity)
+        else:
+            low, high = self.bounds()
         return low + (high - low) * self.height(similarity)
 
     def height(self, similarity: Tensor) -> Tensor:

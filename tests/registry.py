@@ -98,6 +98,7 @@ GIVEN = ("time", "sample")
 
 LOSSES: dict[str, Loss] = {
     "NTXent": Loss(lambda t, dim: losses.NTXent(t), ANY),
+    "TwoConstants": Loss(lambda t, dim: losses.TwoConstants(0.6, 0.2)),
     "DCL, joint": Loss(lambda t, dim: losses.DCL(t), ANY),
     "DCL, split": Loss(lambda t, dim: losses.DCL(t, "split"), ANY),
     "MoCo": Loss(_moco, ANY),

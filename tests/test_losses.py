@@ -27,6 +27,7 @@ from dytemp.losses import (
     MoCo,
     NTXent,
     SogCLR,
+    TwoConstants,
     pairs,
 )
 from dytemp.losses.infonce import decoupled, info_nce, pair_similarities
@@ -189,8 +190,14 @@ def macl(similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> 
     return losses / (1 - torch.exp(-losses)).detach()
 
 
+def two_constants(similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
+    both = tau.expand_as(similarity).scatter(1, positives[:, None], 0.6)
+    return info_nce(similarity, positives, both, itself)
+
+
 FORMULAS = {
     "NTXent": info_nce,
+    "TwoConstants": two_constants,
     "DCL, joint": decoupled,
     "DCL, split": split_dcl,
     "MACL": macl,
@@ -219,6 +226,11 @@ def test_written_gradients_equal_autograd(
         same(measured, expected, rtol=1e-9, atol=1e-14)
     for measured, parameter in zip(written, loss.parameters(), strict=True):
         same(measured, parameter.grad, rtol=1e-9, atol=1e-14)
+
+
+def test_two_equal_constants_are_one_temperature() -> None:
+    z1, z2, _ = batch(6)
+    same(TwoConstants(0.3, 0.3)(z1, z2), NTXent(0.3)(z1, z2), rtol=1e-12, atol=0)
 
 
 def one_temperature() -> list[tuple[str, str]]:
@@ -600,6 +612,7 @@ def at_temperature(name: str, tau: float, dim: int) -> PairLoss:
     """Build a row of the table at one temperature, also where the loss brings its own."""
     own: dict[str, Callable[[], PairLoss]] = {
         "MACL": lambda: MACL(tau, 0.5, 0.0),
+        "TwoConstants": lambda: TwoConstants(2 * tau, tau),
         "ISogCLR": lambda: ISogCLR(registry.SIZE, 0.3, tau, 0.004),
         "BimodalISogCLR": lambda: BimodalISogCLR(registry.SIZE, 0.3, tau, 0.004),
     }
@@ -778,6 +791,7 @@ def uniform_limit(name: str, pairs_: int) -> float:
         "CLIP": math.log(pairs_),
         "CyCLIP": math.log(pairs_),
         "MACL": math.log(candidates) / (1 - 1 / candidates),
+        "TwoConstants": math.log(candidates),
     }[name.removesuffix(", joint")]
 
 
@@ -795,6 +809,8 @@ def test_collapsed_embeddings(name: str, temperature: str, pairs_: int) -> None:
             given_ = registry.temperature(temperature)
             given_.observe(torch.ones(pairs_))
             expected += (1 / given_(torch.ones(pairs_, 1), torch.arange(pairs_))).mean().item()
+        if name == "TwoConstants":  # equal similarities, unequal logits
+            expected = math.log1p((2 * pairs_ - 2) * math.exp(1 / 0.2 - 1 / 0.6))
         assert value.item() == pytest.approx(expected)
     elif name.endswith("paper"):
         assert value.item() == pytest.approx(0, abs=1e-12)  # weights 1/m: mean minus positive

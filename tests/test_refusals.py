@@ -26,6 +26,7 @@ from dytemp.losses import (
     MoCo,
     NTXent,
     SogCLR,
+    TwoConstants,
 )
 from dytemp.schedules import (
     Alignment,
@@ -140,6 +141,8 @@ REFUSED: list[Row] = [
     (lambda: NTXent(0), ValueError, ["temperature", ABOVE_0, "got 0"]),
     (lambda: NTXent(-0.1), ValueError, ["temperature", ABOVE_0, "got -0.1"]),
     (lambda: NTXent("0.1"), TypeError, ["temperature must be a number", "'0.1'"]),
+    (lambda: TwoConstants(0, 0.1), ValueError, ["tau_positive", ABOVE_0, "got 0"]),
+    (lambda: TwoConstants(0.2, -0.1), ValueError, ["tau_negative", ABOVE_0, "got -0.1"]),
     (lambda: NTXent(Cosine), TypeError, ["temperature must be a number", "or a Temperature"]),
     (lambda: NTXent(True), TypeError, ["temperature must be a number", "True"]),
     (

@@ -1,37 +1,47 @@
-"""The command line: ``python -m dytemp reproduce | train | verify | claims | report``."""
+"""The command line: ``python -m dytemp reproduce | train | fetch | verify | claims | report``."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import dytemp
 from dytemp import checks
-from dytemp.lab import paths, scales
+from dytemp.lab import files, paths, scales
 
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+_KEPT = "What was finished is kept, so that the same command goes on from there."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage."""
     options = _parser().parse_args(arguments)
     try:
-        code: int = options.command(options)
+        with files.explained(_KEPT, "DYTEMP_BUILD (DYTEMP_RESULTS for recorded runs)"):
+            code: int = options.command(options)
     except ModuleNotFoundError as error:
-        return _fail(f"{error}. The commands need the laboratory: pip install 'dytemp[lab]'")
-    except (ValueError, TypeError, FileNotFoundError, FloatingPointError, RuntimeError) as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        return _fail("interrupted; finished runs are kept, so the same command goes on from there")
+        return _fail(_what_to_install(error))
     except BrokenPipeError:  # the reader, for example head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (ValueError, TypeError, FloatingPointError, MemoryError, OSError, RuntimeError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail(f"interrupted. {_KEPT}")
     return code
+
+
+def _what_to_install(error: ModuleNotFoundError) -> str:
+    """Say what is missing: first the clone, without which the laboratory has nothing to show."""
+    try:
+        paths.home()
+    except FileNotFoundError as missing:
+        return str(missing)
+    return f"{error}. The commands need the laboratory: in the clone, pip install -e '.[lab]'"
 
 
 def _fail(message: str) -> int:
@@ -41,13 +51,14 @@ def _fail(message: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dytemp", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"dytemp {dytemp.__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     reproduce = commands.add_parser("reproduce", help="run the notebooks and write the report")
     reproduce.add_argument("--scale", choices=scales.NAMES, default="quick")
     reproduce.add_argument("--only", metavar="03", help="notebooks whose name starts like this")
     reproduce.add_argument(
-        "--jobs", type=int, metavar="N", default=1, help="chapters at once; default: 1"
+        "--jobs", type=int, metavar="N", help="chapters at once; default: one for each core"
     )
     reproduce.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that trains")
     reproduce.add_argument("--output", type=Path, metavar="FOLDER", help="default: build/report")
@@ -56,6 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train one run, or load it if it is recorded")
     train.add_argument("config", type=Path, metavar="CONFIG.yaml")
     train.set_defaults(command=_train)
+
+    fetch = commands.add_parser("fetch", help="download a public data set")
+    fetch.add_argument("name", choices=("cifar10", "cifar100", "stl10"))
+    fetch.add_argument("--to", type=Path, metavar="FOLDER", help="default: that of DYTEMP_DATA")
+    fetch.set_defaults(command=_fetch)
 
     verify = commands.add_parser("verify", help="train recorded runs again and compare")
     verify.add_argument("--sample", type=int, metavar="N", help="a random choice of N runs")
@@ -75,14 +91,17 @@ def _parser() -> argparse.ArgumentParser:
 def _reproduce(options: argparse.Namespace) -> int:
     import papermill  # noqa: F401  # before anything starts: who lacks it is told how to get it
 
+    from dytemp.lab import yaml_files
     from dytemp.lab.book import execution, site
     from dytemp.lab.studies import parallel
 
     notebooks = execution.chapters(options.only)
-    jobs = checks.integer("--jobs", options.jobs, at_least=1)
+    chosen = parallel.cores() if options.jobs is None else options.jobs
+    jobs = min(checks.integer("--jobs", chosen, at_least=1), len(notebooks))
+    os.environ[parallel.JOBS] = str(max(1, chosen // jobs))  # trainings at once in each chapter
     if options.scheduler:
         os.environ[parallel.SCHEDULER] = options.scheduler
-    parameters = read_yaml(paths.home() / "notebooks" / "scales" / f"{options.scale}.yaml")
+    parameters = yaml_files.read(paths.home() / "notebooks" / "scales" / f"{options.scale}.yaml")
     with execution.alone():
         print(f"{len(notebooks)} chapters at scale {options.scale}, {jobs} at once", flush=True)
         outcomes = []
@@ -121,13 +140,26 @@ def _output(options: argparse.Namespace) -> Path:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from dytemp.lab import yaml_files
     from dytemp.lab.studies import runs
 
     store = scales.store("recorded")
-    run = runs.get(read_yaml(options.config), store)
+    run = runs.get(yaml_files.read(options.config), store)
     for name, value in run.metrics.items():
         print(f"    {name:24}{value:.4f}")
-    print(f"recorded in {store / run.key}.json")
+    print(f"recorded in {runs.find(run.key, store)}")
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from dytemp.lab import datasets
+
+    folder = options.to or os.environ.get("DYTEMP_DATA")
+    if not folder:
+        raise ValueError("say where the data set goes: --to FOLDER, or set DYTEMP_DATA")
+    found = datasets.load(options.name, folder, download=True)
+    images = f"{len(found.train_images)} + {len(found.test_images)} images"
+    print(f"{options.name}: {images} in {folder}; DYTEMP_DATA={folder} makes it known")
     return 0
 
 
@@ -157,30 +189,3 @@ def _claims(options: argparse.Namespace) -> int:
 def _evidence(claim: dict[str, Any]) -> str:
     interval = "" if claim["low"] is None else " [{low:.4g}, {high:.4g}]".format_map(claim)
     return f"effect {claim['effect']:.4g}{interval}, {claim['draws']} draws, {claim['notebook']}"
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds ``name: value`` pairs.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is not valid YAML or holds something else than pairs.
-    """
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Reads 1e-3 as a number, as YAML 1.2 does."""
-
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold 'name: value' pairs; got {type(content).__name__}")
-    return content

@@ -239,6 +239,37 @@ class NTXent(_TwoViewLoss):
         return losses
 
 
+class TwoConstants(NTXent):
+    r"""InfoNCE with one temperature for the positive and another one for all negatives.
+
+    .. math:: L_i = -\log \frac{e^{s_{i+} / \tau_+}}{e^{s_{i+} / \tau_+}
+        + \sum_{j \neq +} e^{s_{ij} / \tau_-}}
+
+    What DySTreSS comes to for random negatives and aligned positives, hence its control: a rule of
+    the similarity alone cannot tell a positive from a negative. With equal temperatures it is
+    `NTXent`. ``temperature_now`` is that of the negatives.
+
+    Parameters
+    ----------
+    tau_positive, tau_negative : float
+        The two temperatures, above 0.
+    """
+
+    diagonals = ()
+
+    def __init__(self, tau_positive: float, tau_negative: float) -> None:
+        tau_negative = checks.number("tau_negative", tau_negative, above=0)
+        super().__init__(tau_negative)
+        self.ratio = tau_negative / checks.number("tau_positive", tau_positive, above=0)
+
+    def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:
+        """Slope: that of `NTXent`, with the temperature of the positive at the positive."""
+        logits.scatter_(1, positives, self.ratio * logits.gather(1, positives))
+        losses = super().rows_(logits, positives)
+        logits.scatter_(1, positives, self.ratio * logits.gather(1, positives))
+        return losses
+
+
 class DCL(_TwoViewLoss):
     """Decoupled contrastive loss: the positive does not stand in the denominator.
 

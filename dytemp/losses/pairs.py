@@ -474,5 +474,5 @@ def one_temperature(temperature: Temperature, length: int) -> float | None:
     """
     if length**2 <= BLOCK or not isinstance(temperature, OfTime):
         return None
-    tau = temperature.at(temperature.epoch)
+    tau = temperature.now
     return tau if 2 / tau < 80 else None

@@ -98,7 +98,7 @@ def run(
 ) -> Iterator[Outcome]:
     """Execute chapters, `jobs` at once, and yield what became of each as soon as it is known.
 
-    Those that took longest last time start first, then those that are new here.
+    Those that took longest last time start first; of those that are new here the ones that train.
     """
     # Bars would flood the pages; the kernel must be that of the running interpreter, not one that
     # the user registered under the same name; one thread each, so that chapters share the cores.
@@ -107,7 +107,9 @@ def run(
         os.environ.setdefault(name, "1")
     copies = {notebook: folder(scale) / notebook.name for notebook in notebooks}
     before = {notebook: _duration(copy) for notebook, copy in copies.items()}
-    longest_first = sorted(notebooks, key=lambda notebook: -before[notebook])
+    longest_first = sorted(
+        notebooks, key=lambda notebook: (-before[notebook], not _trains(notebook))
+    )
     for copy in copies.values():
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.unlink(missing_ok=True)
@@ -192,6 +194,12 @@ def _duration(file: Path) -> float:
         return float(found)
     except Exception:  # no copy, a damaged one, or one that was interrupted
         return float("inf")
+
+
+def _trains(notebook: Path) -> bool:
+    """Whether a chapter asks for runs."""
+    text = notebook.read_text(encoding="utf-8", errors="replace")
+    return "studies.load(" in text or "parallel.get_all(" in text
 
 
 class _RunLines(io.TextIOBase):

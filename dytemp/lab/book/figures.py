@@ -25,6 +25,7 @@ from dytemp.lab.studies import Study
 from dytemp.lab.studies.study import GROUPS, METRICS, as_row
 
 DARK_PAGE = "#121212"
+PALETTE = ("#0173b2", "#d55e00", "#02906a", "#a64d79", "#757575")  # C0 to C4, for no method
 
 
 class Look(NamedTuple):
@@ -67,7 +68,7 @@ _TAU = LinearSegmentedColormap.from_list("tau", ["#7a55d0", "#a8489a", "#b0564a"
 
 def style() -> None:
     """Set the common style: call it once, at the top of a chapter."""
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE)
     plt.rcParams.update(
         {
             "figure.figsize": (8, 4.2),
@@ -117,6 +118,7 @@ def panels(count: int, width: float = 8.5, height: float = 3.2, **options: Any) 
     figure, axes = plt.subplots(rows, 2, figsize=(width, height * rows), squeeze=False, **options)
     for spare in axes.flat[count:]:
         spare.remove()
+        axes[-2, 1].tick_params(labelbottom=True)  # now the lowest of its column
     return figure, axes.flat[:count]
 
 

@@ -71,10 +71,19 @@ def _check_value(name: str, value: Any, expected: type | tuple[str, ...]) -> Non
         return
     accepted = (int, float) if expected is float else (expected,)
     if type(value) not in accepted:
-        hint = "; YAML needs a dot: 1.0e-3" if expected is float and isinstance(value, str) else ""
+        hint = _hint(name, expected) if isinstance(value, str) else ""
         raise TypeError(
             f"parameter {name} must be {expected.__name__}; "
             f"got {value!r} ({type(value).__name__}){hint}"
         )
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"parameter {name} must be a finite number; got {value!r}")
+
+
+def _hint(name: str, expected: type) -> str:
+    """Say how papermill is given what it passed as text."""
+    if expected is float:
+        return "; YAML needs a dot: 1.0e-3"
+    if expected in (list, dict, tuple):
+        return f"; papermill takes it with -y: -y '{name}: [1]'"
+    return ""

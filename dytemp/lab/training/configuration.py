@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -78,6 +79,7 @@ class Config:
         for name, least in _INTEGERS.items():
             if getattr(self, name) is not None or name not in _OPTIONAL:
                 whole = checks.integer(name, getattr(self, name), at_least=least)
+                checks.number(name, whole, at_most=_LARGEST)
                 object.__setattr__(self, name, whole)
         for name, bounds in _NUMBERS.items():
             if getattr(self, name) is not None or name not in _OPTIONAL:
@@ -106,8 +108,12 @@ class Config:
         checks.number("warmup_epochs", self.warmup_epochs, at_most=self.epochs - 1)
         object.__setattr__(self, "loss", _plain("loss", self.loss))
         _resolve(self.loss, losses, "loss")
-        with torch.random.fork_rng(devices=[]):  # a trial, so that a mistake shows up here
-            build_loss(self.loss, size=2, labels=torch.zeros(2, dtype=torch.int64), dim=2)
+        try:
+            with torch.random.fork_rng(devices=[]):  # a trial, so that a mistake shows up here
+                build_loss(self.loss, size=2, labels=torch.zeros(2, dtype=torch.int64), dim=2)
+        except (RuntimeError, OverflowError) as error:  # a size that no memory holds
+            first = str(error).splitlines()[0]
+            raise ValueError(f"{describe(self.loss)} cannot be built: {first:.120}") from error
         self._refuse_contradictions()
 
     @classmethod
@@ -141,7 +147,7 @@ class Config:
         Settings at their default are left out, so a setting that is added later does not rename
         the runs that were recorded before. (For the same reason a default must never change.)
         """
-        default = Config().to_dict()
+        default = _defaults()
         chosen = {name: value for name, value in self.to_dict().items() if value != default[name]}
         text = json.dumps(_canonical(chosen), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -157,6 +163,11 @@ class Config:
             raise ValueError(
                 f"key_momentum must be None for pairs 'captions', got {self.key_momentum!r}"
             )
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return Config().to_dict()
 
 
 _INTEGERS = {  # and the least value that is allowed
@@ -179,6 +190,7 @@ _NUMBERS = {  # and their bounds, as `checks.number` takes them
     "momentum": {"at_least": 0, "at_most": 1},
     "weight_decay": {"at_least": 0},
 }
+_LARGEST = 2**62  # torch counts in 64 bits
 _OPTIONAL = ("n_max", "permutation", "key_momentum")  # may be None
 
 

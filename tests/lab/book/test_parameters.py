@@ -59,6 +59,12 @@ def test_bad_parameters_are_refused(
         parameters.check(GOOD | change, **EXPECTED)
 
 
+@pytest.mark.parametrize(("expected", "value"), [(list, "[1]"), (dict, "{a: 1}")])
+def test_a_list_that_came_as_text_is_refused_with_the_way_to_pass_it(expected, value) -> None:
+    with pytest.raises(TypeError, match=r"got .* \(str\); papermill .* -y 'permutations: \[1\]'"):
+        parameters.check({"permutations": value}, permutations=expected)
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_missing_parameters_are_refused(name: str) -> None:
     namespace = {key: value for key, value in GOOD.items() if key != name}
@@ -98,8 +104,29 @@ def test_live_results_stay_out_of_the_repository(
     assert {scales.store(scale) for scale in ("recorded", "small", "paper")} == {
         workspace / "data" / "results"
     }
-    monkeypatch.setenv("DYTEMP_RESULTS", str(workspace / "elsewhere"))
-    assert {scales.store(scale) for scale in scales.NAMES} == {workspace / "elsewhere"}
+
+
+def test_a_store_of_ones_own_lies_over_the_recorded_one(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = workspace / "data" / "results"
+    assert scales.layers(scales.store("recorded")) == (recorded,)
+    own = workspace / "elsewhere"
+    monkeypatch.setenv("DYTEMP_RESULTS", str(own))
+    for scale in ("recorded", "small", "paper"):
+        assert scales.store(scale) == own
+        assert scales.layers(scales.store(scale)) == (own, recorded)
+    assert scales.layers(scales.store("quick")) == (own / "quick",)  # live runs only
+    assert scales.layers(workspace / "another") == (workspace / "another",)
+
+
+def test_the_place_of_what_is_built_can_be_chosen(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert paths.build() == workspace / "build"
+    monkeypatch.setenv("DYTEMP_BUILD", str(workspace / "elsewhere"))
+    assert paths.build() == workspace / "elsewhere"
+    assert scales.store("quick") == workspace / "elsewhere" / "results"
 
 
 def test_only_the_recorded_scale_never_trains() -> None:
