@@ -581,6 +581,35 @@ def test_losses_that_do_not_remember_may_be_computed_twice(name: str, reentrant:
         same(evaluate(inside, *batch(4)), expected)
 
 
+# --------------------------------------------------------------------------------------- relations
+
+
+def test_relations_that_the_docstrings_state() -> None:
+    z1, z2, index = batch(5)
+    similarity, positives, itself = pair_similarities(z1, z2)
+    apart = decoupled(similarity, positives, 0.3, itself)
+    same(info_nce(similarity, positives, 0.3, itself), nn.functional.softplus(apart))
+    _, *pull = evaluate(SogCLR(registry.SIZE, 0.3, gamma=1.0), z1, z2, index)
+    _, *decoupled_pull = evaluate(losses.DCL(0.3), z1, z2, index)
+    same(pull, [2 * 0.3 * each for each in decoupled_pull])
+    same(losses.CyCLIP(0.3, 0, 0)(z1, z2), CLIP(0.3)(z1, z2))
+    queue = MoCo(0.3, 5, 4).double()
+    rows = torch.nn.functional.normalize(z2, dim=1)
+    for i in range(5):  # a query at a time, the other rows in the queue
+        queue.queue = torch.cat([rows[:i], rows[i + 1 :]])
+        cross = nn.functional.normalize(z1, dim=1) @ rows.T
+        expected = info_nce(cross[i : i + 1], torch.tensor([i]), 0.3)
+        same(
+            queue.eval().from_unit(nn.functional.normalize(z1[i : i + 1]), rows[i : i + 1]),
+            expected[0],
+        )
+
+
+@pytest.mark.parametrize("name", losses.__all__)
+def test_every_loss_states_its_relations(name: str) -> None:
+    assert "*Relations.*" in (getattr(losses, name).__doc__ or "")
+
+
 def test_every_public_loss_was_built() -> None:
     assert {name.split(",")[0] for name in NAMES} == set(losses.__all__)
     assert {MACL, CLIP} <= {type(build(*case)) for case in registry.CASES}

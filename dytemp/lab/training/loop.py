@@ -173,7 +173,7 @@ class _Session:
             config.weight_decay,
         )
         # Not into a log file; the environment's TQDM_DISABLE counts too, as for any bar.
-        watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+        watched = sys.stderr.isatty() or type(sys.stderr).__module__ == "ipykernel.iostream"
         silent = {} if watched and distributed.rank() == 0 else {"disable": True}
         self.bar = tqdm(total=config.epochs * self.steps, unit="batch", **silent)
 
