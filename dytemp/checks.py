@@ -15,6 +15,7 @@ training is known to work; shapes, types and numbers are still checked::
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ def number(
     above: float = -math.inf,
     at_least: float = -math.inf,
     at_most: float = math.inf,
+    below: float = math.inf,
 ) -> float:
     """Return `value` as a finite float inside the given bounds."""
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -65,8 +67,9 @@ def number(
         result = float(value)
     except OverflowError:  # an integer or a fraction beyond the floating-point numbers
         result = math.inf
-    if not (math.isfinite(result) and result > above and at_least <= result <= at_most):
-        raise ValueError(f"{name} must be {_range(above, at_least, at_most)}, got {value!r}")
+    if not (math.isfinite(result) and above < result < below and at_least <= result <= at_most):
+        allowed = _range(above, at_least, at_most, below)
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
     return result
 
 
@@ -98,7 +101,12 @@ def choice(name: str, value: object, allowed: Sequence[object]) -> object:
     except (ValueError, RuntimeError):  # an array or a tensor, compared entry by entry
         known = False
     if not known:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+        names = [each for each in allowed if isinstance(each, str)]
+        near = difflib.get_close_matches(value, names, n=1) if isinstance(value, str) else []
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}{hint}"
+        )
     return value
 
 
@@ -222,7 +230,7 @@ def unrepeated(index: Tensor) -> None:
         )
 
 
-def _range(above: float, at_least: float, at_most: float) -> str:
+def _range(above: float, at_least: float, at_most: float, below: float) -> str:
     """Say in words which numbers are allowed."""
     parts = ["finite"]
     if above > -math.inf:
@@ -231,4 +239,6 @@ def _range(above: float, at_least: float, at_most: float) -> str:
         parts.append(f"at least {at_least:g}")
     if at_most < math.inf:
         parts.append(f"at most {at_most:g}")
+    if below < math.inf:
+        parts.append(f"below {below:g}")
     return ", ".join(parts)

@@ -19,7 +19,7 @@ settings.load_profile("dytemp")
 @pytest.fixture(autouse=True)
 def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the user's own data and results out of the tests, and theirs untouched."""
-    for name in ("DYTEMP_HOME", "DYTEMP_RESULTS", "DYTEMP_DATA"):
+    for name in ("DYTEMP_HOME", "DYTEMP_BUILD", "DYTEMP_RESULTS", "DYTEMP_DATA", "DYTEMP_JOBS"):
         monkeypatch.delenv(name, raising=False)
 
 

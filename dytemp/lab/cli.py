@@ -1,4 +1,7 @@
-"""The command line: ``python -m dytemp reproduce | train | verify | claims | report``."""
+"""The command line: ``python -m dytemp reproduce | train | fetch | verify | claims | report``.
+
+For a class: ``python -m dytemp assignments | grade``.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +9,44 @@ import argparse
 import io
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import dytemp
 from dytemp import checks
-from dytemp.lab import paths, scales
+from dytemp.lab import files, paths, scales
 
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+_KEPT = "What was finished is kept, so that the same command goes on from there."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage."""
     options = _parser().parse_args(arguments)
     try:
-        code: int = options.command(options)
+        with files.explained(_KEPT, "DYTEMP_BUILD (DYTEMP_RESULTS for recorded runs)"):
+            code: int = options.command(options)
     except ModuleNotFoundError as error:
-        return _fail(f"{error}. The commands need the laboratory: pip install 'dytemp[lab]'")
-    except (ValueError, TypeError, FileNotFoundError, FloatingPointError) as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        return _fail("interrupted; finished runs are kept, so the same command goes on from there")
+        return _fail(_what_to_install(error))
     except BrokenPipeError:  # the reader, for example head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (ValueError, TypeError, FloatingPointError, MemoryError, OSError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail(f"interrupted. {_KEPT}")
     return code
+
+
+def _what_to_install(error: ModuleNotFoundError) -> str:
+    """Say what is missing: first the clone, without which the laboratory has nothing to show."""
+    try:
+        paths.home()
+    except FileNotFoundError as missing:
+        return str(missing)
+    return f"{error}. The commands need the laboratory: in the clone, pip install -e '.[lab]'"
 
 
 def _fail(message: str) -> int:
@@ -43,6 +56,7 @@ def _fail(message: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dytemp", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"dytemp {dytemp.__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     reproduce = commands.add_parser("reproduce", help="run the notebooks and write the report")
@@ -57,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("config", type=Path, metavar="CONFIG.yaml")
     train.set_defaults(command=_train)
 
+    fetch = commands.add_parser("fetch", help="download a public data set")
+    fetch.add_argument("name", choices=("cifar10", "cifar100", "stl10"))
+    fetch.add_argument("--to", type=Path, metavar="FOLDER", help="default: that of DYTEMP_DATA")
+    fetch.set_defaults(command=_fetch)
+
     verify = commands.add_parser("verify", help="train recorded runs again and compare")
     verify.add_argument("--sample", type=int, metavar="N", help="a random choice of N runs")
     verify.set_defaults(command=_verify)
@@ -69,10 +88,21 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--scale", choices=scales.NAMES, default="recorded")
     report.add_argument("--output", type=Path, metavar="FOLDER", help="default: build/report")
     report.set_defaults(command=_report)
+
+    assignments = commands.add_parser("assignments", help="write the students' copies for a class")
+    assignments.set_defaults(command=_assignments)
+    grade = commands.add_parser("grade", help="grade what students have handed in")
+    grade.add_argument("names", nargs="*", metavar="assignment", help="default: all")
+    grade.add_argument("--force", action="store_true", help="again, what was graded before")
+    grade.set_defaults(command=_grade)
+    for command in (assignments, grade):
+        where = "folder of the course; default: build/assignments"
+        command.add_argument("--course", type=Path, metavar="FOLDER", help=where)
     return parser
 
 
 def _reproduce(options: argparse.Namespace) -> int:
+    from dytemp.lab import yaml_files
     from dytemp.lab.studies import parallel
 
     notebooks = _notebooks(options.only)
@@ -80,7 +110,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         os.environ[parallel.JOBS] = str(checks.integer("--jobs", options.jobs, at_least=1))
     if options.scheduler:
         os.environ[parallel.SCHEDULER] = options.scheduler
-    parameters = read_yaml(paths.home() / "notebooks" / "scales" / f"{options.scale}.yaml")
+    parameters = yaml_files.read(paths.home() / "notebooks" / "scales" / f"{options.scale}.yaml")
     failures = 0
     for number, notebook in enumerate(notebooks, start=1):
         label = f"[{number}/{len(notebooks)}] {notebook.stem}"
@@ -164,13 +194,26 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from dytemp.lab import yaml_files
     from dytemp.lab.studies import runs
 
     store = scales.store("recorded")
-    run = runs.get(read_yaml(options.config), store)
+    run = runs.get(yaml_files.read(options.config), store)
     for name, value in run.metrics.items():
         print(f"    {name:24}{value:.4f}")
-    print(f"recorded in {store / run.key}.json")
+    print(f"recorded in {runs.find(run.key, store)}")
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from dytemp.lab import datasets
+
+    folder = options.to or os.environ.get("DYTEMP_DATA")
+    if not folder:
+        raise ValueError("say where the data set goes: --to FOLDER, or set DYTEMP_DATA")
+    found = datasets.load(options.name, folder, download=True)
+    images = f"{len(found.train_images)} + {len(found.test_images)} images"
+    print(f"{options.name}: {images} in {folder}; DYTEMP_DATA={folder} makes it known")
     return 0
 
 
@@ -202,28 +245,25 @@ def _evidence(claim: dict[str, Any]) -> str:
     return f"effect {claim['effect']:.4g}{interval}, {claim['draws']} draws, {claim['notebook']}"
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds ``name: value`` pairs.
+def _assignments(options: argparse.Namespace) -> int:
+    from dytemp.lab.book import classroom
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is not valid YAML or holds something else than pairs.
-    """
-    import yaml
+    for copy in classroom.build(_course(options)):
+        print(copy)
+    return 0
 
-    class Loader(yaml.SafeLoader):
-        """Reads 1e-3 as a number, as YAML 1.2 does."""
 
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold 'name: value' pairs; got {type(content).__name__}")
-    return content
+def _grade(options: argparse.Namespace) -> int:
+    from dytemp.lab.book import classroom
+
+    table = classroom.grade(_course(options), options.names, options.force)
+    print(table.drop(columns="remarks").to_string(index=False))
+    odd = table[table["remarks"].astype(bool)]
+    for _, row in odd.iterrows():
+        print(f"{row['student']}, {row['assignment']}: {'; '.join(row['remarks'])}")
+    failed = int(table["points"].isna().sum())
+    return _fail(f"{failed} copies could not be graded, see above") if failed else 0
+
+
+def _course(options: argparse.Namespace) -> Path:
+    return options.course or paths.build() / "assignments"

@@ -231,7 +231,7 @@ class NTXent(_TwoViewLoss):
     and in pytorch-metric-learning (there with one label for each pair).
     """
 
-    diagonals = (0,)
+    diagonals: tuple[int, ...] = (0,)
 
     def __init__(self, temperature: float | Tensor | Temperature) -> None:
         super().__init__(temperature, *ANY)
@@ -245,6 +245,47 @@ class NTXent(_TwoViewLoss):
         positive = logits.gather(1, positives)
         losses = softmax_(logits, positive)
         logits.scatter_add_(1, positives, -torch.ones_like(positive))
+        return losses
+
+
+class TwoConstants(NTXent):
+    r"""InfoNCE with one temperature for the positive and another one for all negatives.
+
+    .. math:: L_i = -\log \frac{e^{s_{i+} / \tau_+}}{e^{s_{i+} / \tau_+}
+        + \sum_{j \neq +} e^{s_{ij} / \tau_-}}
+
+    What DySTreSS comes to for random negatives and aligned positives, hence its control: a rule of
+    the similarity alone cannot tell a positive from a negative. ``temperature_now`` is that of the
+    negatives.
+
+    Parameters
+    ----------
+    tau_positive, tau_negative : float
+        The two temperatures, above 0.
+
+    Notes
+    -----
+    *Relations.* With equal temperatures it is `NTXent`.
+    """
+
+    diagonals = ()
+
+    def __init__(self, tau_positive: float, tau_negative: float) -> None:
+        tau_negative = checks.number("tau_negative", tau_negative, above=0)
+        super().__init__(tau_negative)
+        self.ratio = tau_negative / checks.number("tau_positive", tau_positive, above=0)
+
+    def rows(self, similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
+        """Return InfoNCE with the temperature of the positive at the positive."""
+        logits, places = _logits(similarity, tau, itself), positives[:, None]
+        logits = logits.scatter(1, places, self.ratio * logits.gather(1, places))
+        return F.cross_entropy(logits, positives, reduction="none")
+
+    def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:
+        """Slope: that of `NTXent`, with the temperature of the positive at the positive."""
+        logits.scatter_(1, positives, self.ratio * logits.gather(1, positives))
+        losses = super().rows_(logits, positives)
+        logits.scatter_(1, positives, self.ratio * logits.gather(1, positives))
         return losses
 
 
@@ -262,12 +303,12 @@ class DCL(_TwoViewLoss):
 
     Notes
     -----
-    *Relations.* Yeh et al., *Decoupled contrastive learning*, ECCV 2022. `NTXent` is
-    log(1 + exp(L)) of this loss L of each anchor, so that the two agree where L is large, in large
-    batches or at high temperatures; the gradient lacks NT-Xent's factor 1 - P, P the probability of
-    the positive, which lets go of easy pairs. ``"joint"`` is ``DCLLoss`` of lightly today,
-    ``"split"`` that of lightly in 2023, which the DySTreSS code imports. The authors' own code goes
-    one way; the mean of both orders of the views is this loss.
+    *Relations.* Yeh et al., *Decoupled contrastive learning*, ECCV 2022. `NTXent` is log(1 +
+    exp(L)) of this loss L of each anchor, so that the two agree where L is large, in large batches
+    or at high temperatures; the gradient lacks NT-Xent's factor 1 - P, P the probability of the
+    positive, which lets go of easy pairs. ``"joint"`` is ``DCLLoss`` of lightly today, ``"split"``
+    that of lightly in 2023, which the DySTreSS code imports. The authors' own code goes one way;
+    the mean of both orders of the views is this loss.
     """
 
     def __init__(self, temperature: float | Tensor | Temperature, variant: str = "joint") -> None:
@@ -308,9 +349,10 @@ class MACL(_TwoViewLoss):
 
     Notes
     -----
-    *Relations.* Huang et al., *Model-aware contrastive learning*, ICML 2023. The gradient is that of
-    `DCL` at the temperature of the moment, of ``DCL(tau0)`` with alpha = 0; the value is another.
-    ``MACLLoss`` of lightly adds 1e-8 to 1 - P, and lets go of a pair whose 1 - P is smaller.
+    *Relations.* Huang et al., *Model-aware contrastive learning*, ICML 2023. The gradient is that
+    of `DCL` at the temperature of the moment, of ``DCL(tau0)`` with alpha = 0; the value is
+    another. ``MACLLoss`` of lightly adds 1e-8 to 1 - P, and lets go of a pair whose 1 - P is
+    smaller.
     """
 
     def __init__(self, tau0: float = 0.1, alpha: float = 0.5, a0: float = 0.0) -> None:

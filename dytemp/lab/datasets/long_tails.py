@@ -228,8 +228,10 @@ def choose(labels: Tensor, keys: Tensor, counts: Sequence[int], wanted_by: str) 
     for k, count in enumerate(counts):
         members = (ranked == k).nonzero().flatten()
         if len(members) < count:
+            way_out = "; None (null in YAML) takes all images as they are"
             raise ValueError(
                 f"class {k} has {len(members)} images, but {wanted_by} asks for {count} of them"
+                + way_out * wanted_by.startswith("n_max")
             )
         chosen[members[:count]] = True
     return order[chosen]

@@ -9,8 +9,9 @@ normalisation of the encoder see the whole batch.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
@@ -18,6 +19,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 T = TypeVar("T")
+#: How long a process waits for another one, at most; process 0 evaluates for all meanwhile. (One
+#: that has stopped is noticed at once on processors, and by torchrun.)
+PATIENCE = timedelta(minutes=30)
 
 
 def world_size() -> int:
@@ -38,7 +42,8 @@ def processes() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
     try:
         yield
     finally:
@@ -52,6 +57,25 @@ def from_first(value: T) -> T:
     box: list[T] = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def agree(what: Mapping[str, str]) -> None:
+    """Refuse to train together on what is not the same for all processes.
+
+    Raises
+    ------
+    ValueError
+        On every process; the message names what differs, where, and how.
+    """
+    if world_size() == 1:
+        return
+    every: list[Mapping[str, str]] = [{}] * world_size()
+    dist.all_gather_object(every, what)
+    for name in what:
+        found = [one.get(name, "") for one in every]
+        if len(set(found)) > 1:
+            listed = ", ".join(f"{value} on process {k}" for k, value in enumerate(found))
+            raise ValueError(f"all processes must have the same {name}, got {listed}")
 
 
 def wait_for_all() -> None:
