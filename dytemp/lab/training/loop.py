@@ -236,7 +236,8 @@ class _Session:
         history.epoch = history.parts[-1]["epoch"] = epoch
         if epoch % config.curves_every == 0:
             history.curves["loss"].append(loss)
-            history.curves["temperature"].append(temperature)
+            if not math.isnan(temperature):  # a loss may have none
+                history.curves["temperature"].append(temperature)
             history.curves["learning_rate"].append(rate)
         history.seconds["training"] += time.perf_counter() - start
         self.bar.set_postfix_str(f"epoch {epoch}, loss {loss:.3f}, tau {temperature:.3g}")
