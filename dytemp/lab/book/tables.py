@@ -10,6 +10,7 @@ from IPython.display import display
 from pandas.io.formats.style import Styler
 
 from dytemp.lab.studies.claims import Finding
+from dytemp.lab.studies.statistics import mean_interval
 
 
 def show(
@@ -86,3 +87,20 @@ def effect(finding: Finding) -> str:
     if finding.low is None:
         return f"{finding.effect:+.2f}"
     return f"{finding.effect:+.2f} [{finding.low:+.2f}, {finding.high:+.2f}]"
+
+
+def by_draw(table: pd.DataFrame, caption: str = "", digits: int = 2) -> None:
+    """Show numbers draw by draw, with their mean and its 95 % interval over draws.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a draw, one column for each quantity; shown with one row for each quantity.
+    caption, digits
+        As in `show`.
+    """
+    shown = table.T.add_prefix("draw ")
+    shown["mean [95 % interval]"] = [
+        str(mean_interval(values.tolist())) for _, values in table.items()
+    ]
+    show(shown, caption, digits)

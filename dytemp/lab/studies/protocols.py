@@ -143,7 +143,8 @@ def configs(
     study : str
         "ts", "ts_geometry" (where its images lie on the sphere), "ts_synthetic" (generated
         patterns), "ts_synthetic_geometry", "isogclr", "isogclr_balanced" (as many images, all
-        classes of one size), "isogclr_captions" or "dystress".
+        classes of one size), "isogclr_captions", "dystress", "successors" (rules that came later,
+        on images) or "successors_captions" (on images with texts).
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     draws : sequence of int, optional
@@ -162,6 +163,8 @@ def configs(
     checks.choice("study", study, tuple(_STUDIES))
     protocol = _protocol(study, scale)
     base = _settings(study, protocol) | changes
+    if study == "isogclr_balanced":
+        base = _balanced(base)
     if study == "ts":
         probes = ("few_shot", "long_tail")
         base = {"evaluate_at": (phase(base["epochs"]),), "probes": probes} | base
@@ -169,7 +172,10 @@ def configs(
     numbers = default_draws(study, scale) if draws is None else draws
     if not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f"draws must be different numbers, at least one, got {numbers!r}")
-    settings = {number: _of_draw(base, number) | changes for number in numbers}
+    settings = {
+        number: {k: v for k, v in _of_draw(base, number).items() if k not in changes}
+        for number in numbers
+    }
     return {
         method: {
             number: tuple(
@@ -218,7 +224,9 @@ def _seeds(base: Spec, number: int) -> tuple[int, ...]:
     """Return the seeds of a draw: its number, or those that were recorded before."""
     if base["data"] == "prototypes":
         return (number - 1,)
-    return (0, 1) if _recorded_first(base, number) else (number,)
+    if not _recorded_first(base, number):
+        return (number,)
+    return (0,) if base.get("geometry") else (0, 1)  # of the geometry one was recorded
 
 
 def _recorded_first(base: Spec, number: int) -> bool:
@@ -262,16 +270,18 @@ def _settings(study: str, protocol: str) -> Spec:
     if study == "ts_synthetic_geometry":
         at_the_end = {"geometry": True, "evaluate_every": 0, "probes": ()}
         return _settings("ts_synthetic", protocol) | at_the_end
-    if study == "isogclr_captions":
+    if study.endswith("_captions"):
         return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
-    if study == "isogclr_balanced":
-        return _balanced(_settings("isogclr", protocol))
-    return {"quick": QUICK, "small": SMALL, "paper": PAPER[study]}[protocol]
+    # A study of no paper takes the settings of the one that it is about, or compared with.
+    name = {"isogclr_balanced": "isogclr", "successors": "ts"}.get(study, study)
+    return {"quick": QUICK, "small": SMALL, "paper": PAPER[name]}[protocol]
 
 
 def _balanced(settings: Spec) -> Spec:
     """Return the settings with the long tail spread evenly over the classes."""
-    classes, ratio = CLASSES[settings["data"]], settings.get("ratio", 0.01)
+    data = settings["data"]
+    classes = CLASSES.get(data) or int(datasets.load(data).train_labels.max()) + 1
+    ratio = settings.get("ratio", 0.01)
     images = sum(datasets.long_tail_counts(settings["n_max"], classes, ratio))
     return settings | {"n_max": images // classes, "ratio": 1.0}
 
@@ -329,7 +339,11 @@ def _ts_synthetic_geometry(epochs: int) -> dict[str, Spec]:
 def _isogclr(epochs: int) -> dict[str, Spec]:
     learned = {"name": "ISogCLR", "rho": 0.4, "tau_init": 0.1, "eta": 0.03, "beta": 0.5}
     global_loss = {"name": "SogCLR", "temperature": 0.1, "gamma": 0.8}
-    return _fixed(0.1, 0.2, 0.5) | {"SogCLR": global_loss, "iSogCLR": learned}
+    return _fixed(0.1, 0.2, 0.5) | {
+        "SogCLR": global_loss,
+        "SogCLR 0.4": global_loss | {"temperature": 0.4},  # what iSogCLR learns in the mean
+        "iSogCLR": learned,
+    }
 
 
 def _isogclr_balanced(epochs: int) -> dict[str, Spec]:
@@ -360,14 +374,52 @@ def _dystress(epochs: int) -> dict[str, Spec]:
 
     return _fixed(0.1, 0.15, 0.2) | {
         "MACL": {"name": "MACL", "tau0": 0.1, "alpha": 0.5, "a0": 0.0},
+        "two constants": {"name": "TwoConstants", "tau_positive": 0.2, "tau_negative": 0.1},
         "DySTreSS": dynamic("SimilarityCosine"),
         "DySTreSS full derivative": dynamic("SimilarityCosine", detach=False),
         "DySTreSS shifted": dynamic("ShiftedSimilarityCosine"),
     }
 
 
+def _successors(epochs: int) -> dict[str, Spec]:
+    """Return what came after the three papers, each at its own defaults, beside fixed ones."""
+    falling = {"name": "HalfCosine", "start": 1.0, "end": 0.2, "epochs": epochs / 2}
+    global_loss = _isogclr(epochs)["SogCLR"]
+    return _fixed(0.1, 0.2, 0.5) | {
+        "SogCLR": global_loss,
+        "SogCLR, falling γ": global_loss | {"gamma": falling},
+        "DCL": {"name": "DCL", "temperature": 0.1},
+        "DCLW": {"name": "DCLW", "temperature": 0.1, "sigma": 0.5},
+        "HCL": {"name": "HardNegative", "temperature": 0.5, "beta": 1.0, "prior": 0.1},
+        "SimCo": {"name": "DualTemperature", "temperature": 0.1, "ratio": 10.0},
+        "PPS": {"name": "NTXent", "temperature": {"name": "PositiveDistance"}},
+        "spectral": {"name": "Spectral"},
+    }
+
+
+def _successors_captions(epochs: int) -> dict[str, Spec]:
+    """Return the later rules for image-text pairs; one radius for those that have one."""
+    before = _isogclr_captions(epochs)
+    network = {"name": "TemperatureNetwork", "tau_min": 0.01, "tau_max": 0.13}  # starts at 0.07
+    root = {"name": "SimilarityRoot", "tau_min": 0.05, "tau_max": 0.1}
+    networks = {"name": "BimodalISogCLR", "rho": 2.0, "temperature": [network, network]}
+    falling = {"name": "HalfCosine", "start": 1.0, "end": 0.2, "epochs": epochs / 2}
+    scale = {"name": "LogScale"}
+    return {
+        "CLIP": before["CLIP"],
+        "CLIP, learned τ": {"name": "CLIP", "temperature": scale},
+        "SigLIP": {"name": "SigLIP", "temperature": {"name": "LogScale", "tau": 0.1}},
+        "TeMo": {"name": "CLIP", "temperature": root},
+        "RGCL": {"name": "BimodalRGCL", "rho": 2.0, "temperature": scale, "gamma": falling},
+        "iSogCLR": before["iSogCLR"],
+        "TempNet": networks,
+    }
+
+
 # Where the draws are not 1 to 3 (scale quick) or 1 to 5.
 _DRAWS = {
+    ("successors", "quick"): (1,),
+    ("successors_captions", "quick"): (1,),
     ("ts", "quick"): (1, 2),
     ("ts_geometry", "recorded"): (1,),
     ("ts_geometry", "small"): (1,),
@@ -391,4 +443,6 @@ _STUDIES = {
     "isogclr_balanced": _isogclr_balanced,
     "isogclr_captions": _isogclr_captions,
     "dystress": _dystress,
+    "successors": _successors,
+    "successors_captions": _successors_captions,
 }

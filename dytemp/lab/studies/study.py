@@ -7,17 +7,20 @@ before anything else, so that every interval is one over draws.
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
 from dytemp import checks
 from dytemp.lab import scales
 from dytemp.lab.studies import claims, parallel, protocols
-from dytemp.lab.studies.runs import Run
+from dytemp.lab.studies.runs import Run, find
 from dytemp.lab.studies.statistics import Estimate, mean_interval
 from dytemp.lab.training import Config
 
@@ -52,7 +55,7 @@ def load(
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     draws : sequence of int, optional
-        By default the study's own at this scale.
+        By default the study's own at this scale; at scale ``recorded`` those that are recorded.
     methods : sequence of str, optional
         Some of the study's methods; by default all.
     seeds : sequence of int, optional
@@ -74,6 +77,8 @@ def load(
         checks.choice("method", method, tuple(configs))
     chosen = {method: configs[method] for method in methods or configs}
     folder = scales.store(scale) if store is None else store
+    if draws is None and not scales.trains(scale):
+        chosen = _so_far(chosen, folder)
     flat = {
         f"{method}, draw {number}": list(group)
         for method, by_draw in chosen.items()
@@ -87,6 +92,19 @@ def load(
     ours = not changes and seeds is None and methods is None
     own = ours and (draws is None or tuple(draws) == protocols.default_draws(name, scale))
     return Study(name, scale, runs, recorded=own and scale == "recorded")
+
+
+def _so_far(configs: protocols.Configs, folder: str | os.PathLike[str]) -> protocols.Configs:
+    """Leave out the draws, and methods, that are not recorded yet; all, if nothing is."""
+    found = {
+        method: {
+            number: group
+            for number, group in by_draw.items()
+            if all(find(config.key, folder) for config in group)
+        }
+        for method, by_draw in configs.items()
+    }
+    return {method: by_draw for method, by_draw in found.items() if by_draw} or configs
 
 
 @dataclass(frozen=True)
@@ -200,8 +218,8 @@ class Study:
         largest, smallest = max(run.counts), min(run.counts)
         processors = pd.Series([r.environment["processor"] for r in self.all_runs])
         precisions = sorted({r.environment["precision"] for r in self.all_runs})
-        number = [len(group) for group in self.runs[self.methods[0]].values()]
-        seeds = "" if set(number) == {1} else f", {sum(number)} runs"
+        draws = [len(by_draw) for by_draw in self.runs.values()]
+        number = [sum(map(len, by_draw.values())) for by_draw in self.runs.values()]
         rows = {
             "data": f"{config.data}, {sum(run.counts):,} training images",
             "imbalance": f"{largest} to {smallest} images of a class",
@@ -212,10 +230,10 @@ class Study:
             "images seen": f"{self.updates * config.batch:,}",
             "learning rate": self._rates(),
             "warm-up": f"{config.warmup_epochs} epochs",
-            "replicates": f"{len(self.draws)} draws{seeds} of each method",
+            "replicates": f"{_span(draws, 'draw')}, {_span(number, 'run')} of each method",
             "precision": ", ".join(precisions),
             "trained on": ", ".join(
-                f"{n} runs on {p}" for p, n in processors.value_counts().items()
+                f"{_counted(n, 'run')} on {p}" for p, n in processors.value_counts().items()
             ),
         }
         table = pd.DataFrame({"here": pd.Series(rows)}).astype(str)
@@ -236,8 +254,8 @@ class Study:
         return (
             f"{self.name} at scale {self.scale}: {len(self.methods)} methods on {config.data} "
             f"({sum(run.counts):,} images), encoder {config.encoder}, {config.epochs} epochs "
-            f"({self.updates:,} updates), draws {_numbers(self.draws)}, "
-            f"{len(self.all_runs)} runs on {', '.join(machines)}"
+            f"({self.updates:,} updates), {_draws(self.draws)}, "
+            f"{_counted(len(self.all_runs), 'run')} on {', '.join(machines)}"
         )
 
     # --- Numbers by draw -------------------------------------------------------------------------
@@ -329,6 +347,52 @@ class Study:
         }
         table = pd.DataFrame(rows).T.rename_axis(index="draw", columns="group")
         return table.set_axis(range(1, table.shape[1] + 1), axis="columns")
+
+    @property
+    def class_sizes(self) -> pd.DataFrame:
+        """Training images of each class, one row a draw."""
+        runs = {number: group[0] for number, group in self.runs[self.methods[0]].items()}
+        table = pd.DataFrame({number: run.counts for number, run in runs.items()})
+        return table.T.rename_axis(index="draw", columns="class")
+
+    def learned(self, method: str, name: str = "tau") -> pd.DataFrame:
+        """Return the mean learned temperature of each class, one row a draw.
+
+        Parameters
+        ----------
+        method : str
+            One that learns a temperature for every sample.
+        name : str
+            ``"tau"``, for image-text pairs ``"tau_image"`` or ``"tau_text"``.
+        """
+        rows = {
+            number: pd.DataFrame(
+                [pd.Series(tau).groupby(labels).mean() for _, labels, tau in group]
+            ).mean()
+            for number, group in self._learned(method, name)
+        }
+        return pd.DataFrame(rows).T.rename_axis(index="draw", columns="class")
+
+    def learned_trend(self, method: str, name: str = "tau") -> pd.Series[float]:
+        """Return Spearman's rank correlation of learned temperature and class size, by draw.
+
+        Over the training samples, each with the size of its class; as `learned`.
+        """
+        rows = {
+            number: float(
+                np.mean([spearmanr(sizes[labels], tau).statistic for sizes, labels, tau in group])
+            )
+            for number, group in self._learned(method, name)
+        }
+        return pd.Series(rows, name=name).rename_axis("draw")
+
+    def _learned(self, method: str, name: str) -> Iterator[tuple[int, list[tuple[Any, Any, Any]]]]:
+        """Yield each draw with the class sizes, labels and temperatures of its runs."""
+        checks.choice("method", method, self.methods)
+        for number, group in self.runs[method].items():
+            checks.choice("name", name, sorted(group[0].arrays.keys() - {"labels", "positions"}))
+            found = [(np.array(r.counts), r.arrays["labels"], r.arrays[name]) for r in group]
+            yield number, found
 
     # --- Comparisons -----------------------------------------------------------------------------
 
@@ -448,7 +512,7 @@ class Study:
     def difference_table(
         self,
         methods: Iterable[str],
-        control: str,
+        control: str | Sequence[str],
         metrics: Mapping[str, str] | None = None,
         groups: Sequence[str] = ("all",),
         epoch: int | tuple[int, int] | None = None,
@@ -456,15 +520,15 @@ class Study:
         """Return paired differences to a control: one row for each method, metric and group.
 
         The columns are those that `dytemp.lab.book.figures.differences` draws: ``mean``, ``low``,
-        ``high`` (points) and ``draws``.
+        ``high`` (points) and ``draws``. With several controls the rows say which one is meant.
         """
+        one = isinstance(control, str)
         rows = {}
-        for method in methods:
-            for metric, label in (metrics or METRICS).items():
-                for group in groups:
-                    found = self.difference(method, control, metric, group, epoch)
-                    name = label if group == "all" else f"{label}, {group}"
-                    rows[method, name] = as_row(found)
+        for method, other in itertools.product(methods, [control] if one else control):
+            for (metric, label), group in itertools.product((metrics or METRICS).items(), groups):
+                found = self.difference(method, str(other), metric, group, epoch)
+                pair = method if one else f"{method} minus {other}"
+                rows[pair, label if group == "all" else f"{label}, {group}"] = as_row(found)
         table = pd.DataFrame(rows).T
         table.index.names = ["method", "metric"]
         return table.astype({"draws": int})
@@ -573,8 +637,19 @@ def _shares(point: Mapping[str, Any]) -> list[float]:
     return [100 * count / sum(counts) for count in counts]
 
 
-def _numbers(draws: Sequence[int]) -> str:
-    """Write numbers that follow each other as a range."""
-    if len(draws) > 2 and list(draws) == list(range(draws[0], draws[-1] + 1)):
-        return f"{draws[0]} to {draws[-1]}"
-    return ", ".join(map(str, draws))
+def _span(numbers: Sequence[int], what: str) -> str:
+    """Write a number of things, or the least and the most of several numbers."""
+    least, most = min(numbers), max(numbers)
+    return _counted(most, what) if least == most else f"{least} to {_counted(most, what)}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _draws(numbers: Sequence[int]) -> str:
+    """Write the numbers of draws, those that follow each other as a range."""
+    first, *more = numbers
+    if len(more) > 1 and list(numbers) == list(range(first, numbers[-1] + 1)):
+        return f"draws {first} to {numbers[-1]}"
+    return f"draw{'s' if more else ''} {', '.join(map(str, numbers))}"
