@@ -1,6 +1,6 @@
 """Temperatures of contrastive learning: schedules, losses and metrics of three papers."""
 
-from dytemp import losses, metrics, schedules
+from dytemp import checks, losses, metrics, schedules
 
 __version__ = "0.1.0"
-__all__ = ["losses", "metrics", "schedules"]
+__all__ = ["checks", "losses", "metrics", "schedules"]

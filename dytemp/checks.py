@@ -3,16 +3,52 @@
 Each function returns the checked value, or raises ``TypeError`` (wrong kind of thing) or
 ``ValueError`` (right kind, value not allowed). A message names the argument, what came and what
 is allowed.
+
+Looking at the values of a tensor makes a GPU wait for all work that it was given, and
+``torch.compile`` break its graph. ``with checks.disabled():`` leaves these checks out, once a
+training is known to work; shapes, types and numbers are still checked::
+
+    with checks.disabled():
+        for view1, view2 in loader:
+            ...
 """
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
+
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32)
+
+_looks_at_values = True
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """Leave out, inside a ``with`` block, every check that reads the values of a tensor.
+
+    What they would refuse (NaN, a row of zeros, an index out of range or repeated) then has
+    undefined results. On several processes nothing is exchanged before the embeddings are, so that
+    parts of different sizes make the processes hang.
+    """
+    global _looks_at_values
+    before, _looks_at_values = _looks_at_values, False
+    try:
+        yield
+    finally:
+        _looks_at_values = before
+
+
+def enabled() -> bool:
+    """Tell whether the values of tensors are checked."""
+    return _looks_at_values
 
 
 def number(
@@ -22,6 +58,7 @@ def number(
     above: float = -math.inf,
     at_least: float = -math.inf,
     at_most: float = math.inf,
+    below: float = math.inf,
 ) -> float:
     """Return `value` as a finite float inside the given bounds."""
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -30,8 +67,9 @@ def number(
         result = float(value)
     except OverflowError:  # an integer or a fraction beyond the floating-point numbers
         result = math.inf
-    if not (math.isfinite(result) and result > above and at_least <= result <= at_most):
-        raise ValueError(f"{name} must be {_range(above, at_least, at_most)}, got {value!r}")
+    if not (math.isfinite(result) and above < result < below and at_least <= result <= at_most):
+        allowed = _range(above, at_least, at_most, below)
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
     return result
 
 
@@ -42,7 +80,8 @@ def scalar(name: str, value: Tensor) -> Tensor:
             f"{name} must be a number or a floating tensor without dimensions, "
             f"got shape {tuple(value.shape)} and {value.dtype}"
         )
-    number(name, value.item(), above=0)
+    if _looks_at_values:
+        number(name, value.item(), above=0)
     return value
 
 
@@ -62,7 +101,12 @@ def choice(name: str, value: object, allowed: Sequence[object]) -> object:
     except (ValueError, RuntimeError):  # an array or a tensor, compared entry by entry
         known = False
     if not known:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+        names = [each for each in allowed if isinstance(each, str)]
+        near = difflib.get_close_matches(value, names, n=1) if isinstance(value, str) else []
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}{hint}"
+        )
     return value
 
 
@@ -84,13 +128,19 @@ def vectors(name: str, value: object, *, at_least: int = 1) -> Tensor:
         raise ValueError(
             f"{name} must have at least {at_least} rows and 1 column, got {tuple(value.shape)}"
         )
+    if _looks_at_values:
+        _refuse_rows(name, value)
+    return value
+
+
+def _refuse_rows(name: str, value: Tensor) -> None:
+    """Refuse rows that are not finite or have no direction."""
     lengths = value.detach().abs().amax(dim=1)  # NaN and inf survive the maximum
     if not torch.isfinite(lengths).all():
         raise ValueError(f"{name} must be finite, got NaN or inf")
     if not lengths.all():
         rows = torch.nonzero(lengths == 0).flatten().tolist()
         raise ValueError(f"{name} must not contain zero rows (no direction), got them at {rows}")
-    return value
 
 
 def alike(name1: str, first: Tensor, name2: str, second: Tensor) -> None:
@@ -117,32 +167,70 @@ def views(z1: object, z2: object) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def integers(name: str, value: object, length: int, size: int | None = None) -> Tensor:
-    """Return an int64 (length,) tensor with values in 0 .. size - 1 (any, if `size` is None)."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be an int64 tensor, got {type(value).__name__}")
-    if value.dtype != torch.int64:
-        raise TypeError(f"{name} must be an int64 tensor, got {value.dtype}")
-    if value.shape != (length,):
-        raise ValueError(f"{name} must have shape ({length},), got {tuple(value.shape)}")
-    if size is not None and length and not 0 <= int(value.min()) <= int(value.max()) < size:
-        raise ValueError(
-            f"{name} must lie in 0 .. {size - 1}, got {int(value.min())} .. {int(value.max())}"
-        )
-    return value
+def integers(
+    name: str,
+    value: object,
+    length: int | None = None,
+    size: int | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Return whole numbers as an int64 tensor (length,), between 0 and size - 1 if there is a size.
+
+    Tensors and arrays of any integer type, lists of integers and columns (length, 1) are
+    converted, and moved to the device if one is named. Nothing is rounded: numbers with a point
+    and booleans are refused.
+    """
+    result = _whole_numbers(name, value)
+    if result.ndim == 2 and result.shape[1] == 1:
+        result = result[:, 0]
+    if result.ndim != 1 or length not in (None, len(result)):
+        wanted = "(N,)" if length is None else f"({length},)"
+        raise ValueError(f"{name} must have shape {wanted}, got {tuple(result.shape)}")
+    if _looks_at_values and size is not None and len(result):
+        low, high = int(result.min()), int(result.max())
+        if not 0 <= low <= high < size:
+            raise ValueError(f"{name} must lie in 0 .. {size - 1}, got {low} .. {high}")
+    return result if device is None else result.to(device)
 
 
-def index(value: object, batch: int, size: int | None = None) -> Tensor:
-    """Return the int64 (B,) positions of a batch in its data set, each at most once."""
+def _whole_numbers(name: str, value: object) -> Tensor:
+    """Return a tensor, an array or a list of integers as an int64 tensor."""
+    given: Any = value
+    found = type(value).__name__
+    if not isinstance(value, Tensor) and hasattr(value, "__len__") and not isinstance(value, str):
+        try:
+            given = torch.as_tensor(given)
+        except (TypeError, ValueError, KeyError, RuntimeError, OverflowError):
+            found = repr(value)
+        else:  # an empty list says nothing of its type
+            found = f"{found} of {given.dtype}"
+            given = given if given.numel() else given.to(torch.int64)
+    elif isinstance(value, Tensor):
+        found = str(value.dtype)
+    if not isinstance(given, Tensor) or given.dtype not in WHOLE:
+        raise TypeError(f"{name} must be an int64 tensor, or integers to make one of, got {found}")
+    return given.to(torch.int64)
+
+
+def index(
+    value: object, batch: int, size: int | None = None, device: torch.device | None = None
+) -> Tensor:
+    """Return the positions (batch,) of a batch in its data set; see `integers`."""
     if value is None:
         raise ValueError(f"index is needed: an int64 tensor of shape ({batch},), got None")
-    result = integers("index", value, batch, size)
-    if torch.unique(result).numel() != batch:
-        raise ValueError("index must not repeat a sample within a batch (its state has one owner)")
-    return result
+    return integers("index", value, batch, size, device)
 
 
-def _range(above: float, at_least: float, at_most: float) -> str:
+def unrepeated(index: Tensor) -> None:
+    """Refuse positions that occur twice: what is remembered of a sample has one owner."""
+    if _looks_at_values and torch.unique(index).numel() != len(index):
+        raise ValueError(
+            "index must not repeat a sample within a batch: what is remembered of it has one owner "
+            "(a DistributedSampler repeats samples in the last batch unless drop_last=True)"
+        )
+
+
+def _range(above: float, at_least: float, at_most: float, below: float) -> str:
     """Say in words which numbers are allowed."""
     parts = ["finite"]
     if above > -math.inf:
@@ -151,4 +239,6 @@ def _range(above: float, at_least: float, at_most: float) -> str:
         parts.append(f"at least {at_least:g}")
     if at_most < math.inf:
         parts.append(f"at most {at_most:g}")
+    if below < math.inf:
+        parts.append(f"below {below:g}")
     return ", ".join(parts)

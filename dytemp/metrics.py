@@ -5,6 +5,8 @@ Every measure takes raw embeddings, one a row, normalises the rows itself and lo
 are computed as they are, half precision in float32. Whatever compares all rows with all others
 works through blocks of `ROWS` rows, so that memory grows with the number of rows, not its square.
 
+Classes are integers of any type, in a tensor, an array or a list.
+
 The probes need scikit-learn (``pip install dytemp[lab]``), everything else torch alone.
 """
 
@@ -102,14 +104,14 @@ def tolerance(z: Tensor, labels: Tensor, include_self: bool = False) -> float:
     z : Tensor
         Embeddings, shape (N, D).
     labels : Tensor
-        Classes, int64 (N,).
+        Classes, integers (N,).
     include_self : bool
         Whether the N pairs of a row with itself count.
 
     Raises
     ------
     TypeError, ValueError
-        If `z` is not a finite floating (N, D) tensor without zero rows, if `labels` is not int64
+        If `z` is not a finite floating (N, D) tensor without zero rows, if `labels` are no integers
         (N,), or if no class has a pair.
     """
     unit = _unit(checks.vectors("z", z))
@@ -136,14 +138,14 @@ def inter_class_uniformity(
     z : Tensor
         Embeddings, shape (N, D).
     labels : Tensor
-        Classes, int64 (N,), at least two different ones. Classes that do not occur do not count.
+        Classes, integers (N,), at least two different ones. Classes that do not occur do not count.
     centroids : {"unit", "raw"}
         Whether the mean of a class's normalised rows is normalised again or taken as it is.
 
     Raises
     ------
     TypeError, ValueError
-        If `z` is not a finite floating (N, D) tensor without zero rows, if `labels` is not int64
+        If `z` is not a finite floating (N, D) tensor without zero rows, if `labels` are no integers
         (N,) with two classes or more, if `centroids` is unknown, or if a centroid that has to be
         normalised is zero.
     """
@@ -398,7 +400,7 @@ def knn_predict(
     bank : Tensor
         Embeddings with known classes, shape (N, D).
     bank_labels : Tensor
-        Their classes, int64 (N,).
+        Their classes, integers (N,).
     queries : Tensor
         Embeddings to classify, shape (M, D).
     k : int
@@ -415,7 +417,7 @@ def knn_predict(
     ------
     TypeError, ValueError
         If `bank` or `queries` is not a finite floating tensor without zero rows, if they differ
-        in dimension, dtype or device, if `bank_labels` is not int64 (N,), if `k` is not in 1 .. N
+        in dimension, dtype or device, if `bank_labels` are no integers (N,), if `k` not in 1 .. N
         or `temperature` not above 0.
     """
     known, new = _unit(checks.vectors("bank", bank)), _unit(checks.vectors("queries", queries))
@@ -478,7 +480,7 @@ def knn_accuracy(
     bank, bank_labels, queries, k, temperature
         As in `knn_predict`.
     query_labels : Tensor
-        The true classes of the queries, int64 (M,).
+        The true classes of the queries, integers (M,).
     average : {"micro", "macro"}
         As in `accuracy`.
 
@@ -507,7 +509,7 @@ def svm_predict(train_features: Tensor, train_labels: Tensor, test_features: Ten
     train_features : Tensor
         Embeddings to learn from, shape (N, D).
     train_labels : Tensor
-        Their classes, int64 (N,), at least two different ones.
+        Their classes, integers (N,), at least two different ones.
     test_features : Tensor
         Embeddings to classify, shape (M, D).
 
@@ -522,7 +524,7 @@ def svm_predict(train_features: Tensor, train_labels: Tensor, test_features: Ten
         If scikit-learn is missing.
     TypeError, ValueError
         If the features are not finite floating tensors without zero rows, if they differ in
-        dimension, dtype or device, or if `train_labels` is not int64 (N,) with two classes.
+        dimension, dtype or device, or if `train_labels` are not integers (N,) with two classes.
     """
     try:
         from sklearn.svm import LinearSVC
@@ -537,7 +539,7 @@ def svm_probe(
 ) -> float:
     """Share of the test samples that `svm_predict` gets right (LP of TS).
 
-    Parameters and errors are those of `svm_predict`; `test_labels`, int64 (M,), are the true
+    Parameters and errors are those of `svm_predict`; `test_labels`, integers (M,), are the true
     classes. Pass the predictions of `svm_predict` to `accuracy` or `group_accuracy` for more.
     """
     truth = _test_labels(test_features, test_labels)
@@ -563,7 +565,7 @@ def linear_probe(
 ) -> float:
     """Share of the test samples that `linear_predict` gets right.
 
-    Parameters and errors are those of `svm_predict`; `test_labels`, int64 (M,), are the true
+    Parameters and errors are those of `svm_predict`; `test_labels`, integers (M,), are the true
     classes.
     """
     truth = _test_labels(test_features, test_labels)
@@ -579,14 +581,15 @@ def accuracy(predictions: Tensor, labels: Tensor, average: Average = "micro") ->
     Parameters
     ----------
     predictions, labels : Tensor
-        Predicted and true classes, int64 (N,), N >= 1.
+        Predicted and true classes, integers (N,), N >= 1.
     average : {"micro", "macro"}
         Over the samples, or over the accuracies of the classes that occur in `labels`.
 
     Raises
     ------
     TypeError, ValueError
-        If `predictions` and `labels` are not int64 of one length above 0, or `average` is unknown.
+        If `predictions` and `labels` are no integers of one length above 0, or `average` is
+        unknown.
     """
     predictions, labels = _predictions(predictions, labels)
     checks.choice("average", average, ("micro", "macro"))
@@ -602,9 +605,9 @@ def group_accuracy(predictions: Tensor, labels: Tensor, groups: Tensor) -> Tenso
     Parameters
     ----------
     predictions, labels : Tensor
-        Predicted and true classes, int64 (N,), in 0 .. classes - 1.
+        Predicted and true classes, integers (N,), in 0 .. classes - 1.
     groups : Tensor
-        The group of each class, int64 (classes,), in 0 .. number of groups - 1.
+        The group of each class, integers (classes,), in 0 .. number of groups - 1.
 
     Returns
     -------
@@ -614,12 +617,12 @@ def group_accuracy(predictions: Tensor, labels: Tensor, groups: Tensor) -> Tenso
     Raises
     ------
     TypeError, ValueError
-        If an argument is not int64 of the right length and range, or if a class has no sample or
+        If an argument is not integers of the right length and range, or if a class has no sample or
         a group no class (their accuracy is undefined).
     """
     predictions, labels = _predictions(predictions, labels)
-    classes = groups.numel() if isinstance(groups, Tensor) else 0
-    groups = checks.integers("groups", groups, classes).cpu()
+    groups = checks.integers("groups", groups).cpu()
+    classes = len(groups)
     if classes == 0 or int(groups.min()) < 0:
         raise ValueError(f"groups must hold 0, 1, ... for each class, got {groups.tolist()}")
     checks.integers("predictions", predictions, len(labels), size=classes)
@@ -757,10 +760,9 @@ def _test_labels(test_features: Tensor, test_labels: Tensor) -> Tensor:
 
 def _predictions(predictions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return predicted and true classes on the processor, where counting in float64 works."""
-    length = predictions.numel() if isinstance(predictions, Tensor) else 0
-    checks.integers("predictions", predictions, length)
-    checks.integers("labels", labels, length)
-    if length == 0:
+    predictions = checks.integers("predictions", predictions)
+    labels = checks.integers("labels", labels, len(predictions))
+    if not len(labels):
         raise ValueError("predictions and labels must hold at least 1 sample, got 0")
     return predictions.cpu(), labels.cpu()
 

@@ -1,4 +1,4 @@
-"""How the temperature is chosen: by time, by similarity, by sample or by batch.
+"""How the temperature is chosen: by time, similarity, sample, batch or embedding.
 
 All of them answer one question with one call::
 
@@ -8,18 +8,22 @@ All of them answer one question with one call::
 the anchors in the data set and is needed only where the temperature depends on the sample. Time
 is set from outside with ``set_epoch(epoch)``, as for torch's ``DistributedSampler``.
 
-A temperature of your own is a subclass of `Temperature` with that one method, or a subclass of
-`OfTime` or `OfSimilarity` with a method ``at``.
+A temperature of your own is a subclass of `Temperature` with that one method (``forward``), a
+subclass of `OfTime` with a method ``at``, or one of `OfSimilarity` with a method ``height``.
+Autograd differentiates it: parameters in it are learned, and what is not detached counts. The
+temperatures of this module, of which it is known what they depend on, are ``fused``: losses compute
+their gradients themselves, faster and in less memory.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dytemp import checks
 
@@ -28,33 +32,72 @@ from dytemp import checks
 STATE = torch.float64
 
 
-class Temperature(nn.Module):
-    """Base of all temperatures.
+class Timed(nn.Module):
+    """Base of all that knows the time: temperatures and losses.
 
     Attributes
     ----------
     epoch : float
-        The time that time schedules look at; 0 until `set_epoch` is called.
-    depends_on : str
-        What the temperature looks at: ``"time"``, ``"similarity"``, ``"sample"`` or ``"batch"``.
-        A loss refuses a kind that makes no sense for it.
+        The time, in epochs; 0 until `set_epoch` is called. It is part of the state, so that a
+        schedule goes on from a checkpoint where it stood.
     """
-
-    depends_on = "time"
 
     def __init__(self) -> None:
         super().__init__()
         self.epoch: float = 0
 
     def set_epoch(self, epoch: float) -> None:
-        """Set the time, in epochs, for this temperature and those nested in it."""
+        """Set the time, in epochs, for this module and those nested in it."""
         self.epoch = checks.number("epoch", epoch, at_least=0)
         for child in self.children():
-            if isinstance(child, Temperature):
+            if isinstance(child, Timed):
                 child.set_epoch(epoch)
+
+    # The epoch stays a number, which can be read without waiting for a GPU; in the state it is a
+    # tensor, as everything else there.
+
+    def get_extra_state(self) -> Tensor:
+        """Return the epoch, for the state."""
+        return torch.tensor(self.epoch, dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the epoch from the state."""
+        self.epoch = float(state)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        # States that were saved before the epoch was part of them leave it as it is.
+        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+class Temperature(Timed):
+    """Base of all temperatures.
+
+    Attributes
+    ----------
+    depends_on : str
+        What the temperature looks at: ``"time"``, ``"similarity"``, ``"sample"``, ``"batch"`` or
+        ``"embedding"``. A loss refuses a kind that makes no sense for it.
+    fused : bool
+        Whether nothing in it is learned (but the number of a `Constant`) and `logit_slope` is the
+        whole derivative, so that a loss need not ask autograd. A class says so for itself, with
+        ``class Mine(Temperature, fused=True)``; it is not inherited.
+    """
+
+    depends_on = "time"
+    fused = False
+
+    def __init_subclass__(cls, fused: bool = False, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        cls.fused = fused
 
     def observe(self, positives: Tensor) -> None:
         """Look at the (B,) similarities of the batch's positive pairs before they are used."""
+
+    def see(self, anchors: Tensor) -> None:
+        """Look at the (anchors, D) unit embeddings of the rows that `forward` is asked for next."""
 
     def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the temperatures for a block of similarities.
@@ -79,6 +122,7 @@ class Temperature(nn.Module):
 
 
 Bound: TypeAlias = "float | OfTime"
+Number = TypeVar("Number", float, Tensor)
 
 
 # ------------------------------------------------------------------------------------------ time
@@ -87,16 +131,44 @@ Bound: TypeAlias = "float | OfTime"
 class OfTime(Temperature):
     """A temperature that depends on the epoch alone: ``at(epoch)`` returns a float."""
 
+    _at_epoch: Tensor | None = None
+
+    def __init_subclass__(cls, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        # One number for all pairs, checked to be one: there is nothing to differentiate.
+        cls.fused = cls.fused or cls.forward is OfTime.forward
+
     def at(self, epoch: float) -> float:
         """Return the temperature at a time in epochs (fractions are allowed)."""
         raise NotImplementedError
 
+    @property
+    def now(self) -> float:
+        """The temperature of the current epoch."""
+        return checks.number("tau", self.at(self.epoch), above=0)
+
+    def set_epoch(self, epoch: float) -> None:
+        """Set the time, in epochs."""
+        super().set_epoch(epoch)
+        self._look_ahead()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the epoch from the state."""
+        super().set_extra_state(state)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        # For a compiled loss: another number would be a reason to compile again, a tensor is none.
+        self._at_epoch = torch.tensor(self.now, dtype=torch.float64)
+
     def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the temperature of the current epoch as a tensor without dimensions."""
-        return similarity.new_tensor(self.at(self.epoch))
+        if self._at_epoch is not None and torch.compiler.is_compiling():
+            return self._at_epoch.to(similarity)
+        return similarity.new_full((), self.now)
 
 
-class Constant(OfTime):
+class Constant(OfTime, fused=True):
     """One temperature for everything, fixed or learned.
 
     Parameters
@@ -118,10 +190,19 @@ class Constant(OfTime):
         checks.number("epoch", epoch, at_least=0)
         return checks.number("tau", self._value(), above=0)
 
+    @property
+    def now(self) -> float:
+        """The temperature, whatever the epoch."""
+        return self.at(0)
+
     def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the temperature without dimensions, connected to what is learned."""
-        checks.number("tau", self._value(), above=0)  # a learned one may have crossed 0
-        return self.tau if isinstance(self.tau, Tensor) else similarity.new_tensor(self.tau)
+        if not isinstance(self.tau, Tensor):
+            return similarity.new_full((), self.tau)
+        return checks.scalar("tau", self.tau)  # a learned one may have crossed 0
+
+    def _look_ahead(self) -> None:
+        """Do nothing: what does not change with time needs no look, a learned one least."""
 
     def _value(self) -> float:
         return self.tau.item() if isinstance(self.tau, Tensor) else self.tau
@@ -129,6 +210,44 @@ class Constant(OfTime):
     def extra_repr(self) -> str:
         """Show the value in ``repr``."""
         return f"tau={self._value():g}"
+
+
+class LogScale(Constant):
+    r"""A learned temperature, held as the logarithm of its inverse: tau = exp(-t).
+
+    As CLIP and SigLIP learn their scale 1 / tau: a step of t changes tau by a ratio, and tau
+    cannot cross 0. Like them, call `clamp_` after each step of the optimiser, and let t not decay.
+
+    Parameters
+    ----------
+    tau : float
+        The temperature at the start, in [tau_min, tau_max].
+    tau_min, tau_max : float
+        Bounds that `clamp_` keeps.
+
+    Attributes
+    ----------
+    t : nn.Parameter
+        What is learned, without dimensions.
+    """
+
+    def __init__(self, tau: float = 0.07, tau_min: float = 0.01, tau_max: float = 1.0) -> None:
+        Temperature.__init__(self)
+        self.tau_min = checks.number("tau_min", tau_min, above=0)
+        self.tau_max = checks.number("tau_max", tau_max, above=0)
+        checks.bounds(self.tau_min, self.tau_max)
+        tau = checks.number("tau", tau, at_least=tau_min, at_most=tau_max)
+        self.t = nn.Parameter(torch.tensor(-math.log(tau), dtype=STATE))
+
+    @property
+    def tau(self) -> Tensor:  # type: ignore[override]
+        """The temperature, connected to t."""
+        return torch.exp(-self.t)
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Bring the temperature back into its bounds."""
+        self.t.clamp_(-math.log(self.tau_max), -math.log(self.tau_min))
 
 
 class _Between(OfTime):
@@ -224,12 +343,8 @@ class Random(_Between):
         return random.Random(f"{self.seed}/{math.floor(epoch)}").random()
 
 
-class Linear(OfTime):
-    """A straight line from `start` to `end` over `epochs`, then constant.
-
-    As the lower bound of a `SimilarityCosine` it is the 'stabilised' rule that the DySTreSS code
-    holds but does not use.
-    """
+class _Once(OfTime):
+    """A time schedule from `start` to `end` over `epochs`, then constant."""
 
     def __init__(self, start: float, end: float, epochs: float) -> None:
         super().__init__()
@@ -237,10 +352,56 @@ class Linear(OfTime):
         self.end = checks.number("end", end, above=0)
         self.epochs = checks.number("epochs", epochs, above=0)
 
+    def passed(self, epoch: float) -> float:
+        """Return the part of the way that lies behind, in [0, 1]."""
+        return min(checks.number("epoch", epoch, at_least=0) / self.epochs, 1.0)
+
+    def extra_repr(self) -> str:
+        """Show the parameters in ``repr``."""
+        return f"start={self.start:g}, end={self.end:g}, epochs={self.epochs:g}"
+
+
+class Linear(_Once):
+    """A straight line from `start` to `end` over `epochs`, then constant.
+
+    As the lower bound of a `SimilarityCosine` it is the 'stabilised' rule that the DySTreSS code
+    holds but does not use.
+
+    Parameters
+    ----------
+    start, end : float
+        The values at the start and from `epochs` on, above 0.
+    epochs : float
+        Length of the way, above 0.
+    """
+
     def at(self, epoch: float) -> float:
-        """Return the temperature at a time in epochs (fractions are allowed)."""
-        part = min(checks.number("epoch", epoch, at_least=0) / self.epochs, 1.0)
-        return self.start + (self.end - self.start) * part
+        """Return the value at a time in epochs (fractions are allowed)."""
+        return self.start + (self.end - self.start) * self.passed(epoch)
+
+
+class HalfCosine(_Once):
+    r"""Half a cosine from `start` to `end` over `epochs`, then constant.
+
+    .. math:: v(t) = v_1 + (v_0 - v_1) \, (1 + \cos(\pi t / T)) / 2
+
+    Flat at both ends, steepest in the middle. FastCLIP lowers the weight gamma of the moving
+    average of a global contrastive loss in this way, so that the average forgets everything at
+    first, while the encoder changes fast, and later spans epochs (Wei et al., *FastCLIP*, 2024):
+    ``SogCLR(size, 0.1, gamma=HalfCosine(1.0, 0.2, epochs=18))``.
+
+    Parameters
+    ----------
+    start, end : float
+        The values v_0 and v_1, above 0.
+    epochs : float
+        T, above 0 (FastCLIP: about half of the training).
+    """
+
+    def at(self, epoch: float) -> float:
+        """Return the value at a time in epochs (fractions are allowed)."""
+        height = (1 + math.cos(math.pi * self.passed(epoch))) / 2
+        return self.end + (self.start - self.end) * height
 
 
 # ------------------------------------------------------------------------------------ similarity
@@ -269,7 +430,7 @@ class OfSimilarity(Temperature):
 
     def bounds(self) -> tuple[float, float]:
         """Return tau_min and tau_max of the current epoch."""
-        low, high = self.tau_min.at(self.epoch), self.tau_max.at(self.epoch)
+        low, high = self.tau_min.now, self.tau_max.now
         checks.bounds(low, high)
         return low, high
 
@@ -277,7 +438,12 @@ class OfSimilarity(Temperature):
         """Return the temperature of each similarity, in a tensor of the same shape."""
         if not isinstance(similarity, Tensor):
             raise TypeError(f"similarity must be a tensor, got {type(similarity).__name__}")
-        low, high = self.bounds()
+        low: float | Tensor
+        high: float | Tensor
+        if torch.compiler.is_compiling():
+            low, high = self.tau_min(similarity), self.tau_max(similarity)
+        else:
+            low, high = self.bounds()
         return low + (high - low) * self.height(similarity)
 
     def height(self, similarity: Tensor) -> Tensor:
@@ -286,8 +452,9 @@ class OfSimilarity(Temperature):
 
     def slope(self, similarity: Tensor) -> Tensor:
         """Return the derivative of tau with respect to the similarity."""
-        with torch.enable_grad():
-            leaf = similarity.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = similarity.clone() if similarity.is_inference() else similarity
+            leaf = leaf.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self.at(leaf).sum(), leaf)
         return slope
 
@@ -302,7 +469,7 @@ class OfSimilarity(Temperature):
         return (1 - similarity * self.slope(similarity) / tau) / tau
 
 
-class SimilarityCosine(OfSimilarity):
+class SimilarityCosine(OfSimilarity, fused=True):
     r"""The temperature of DySTreSS: high for very similar and very dissimilar pairs.
 
     .. math:: \tau(s) = \tau_- + (\tau_+ - \tau_-) \, (1 + \cos(\pi (1 + s))) / 2
@@ -315,7 +482,7 @@ class SimilarityCosine(OfSimilarity):
         return (1 - torch.cos(math.pi * similarity)) / 2
 
 
-class ShiftedSimilarityCosine(OfSimilarity):
+class ShiftedSimilarityCosine(OfSimilarity, fused=True):
     r"""DySTreSS with its minimum moved: tau_max above ``-shift``, a cosine below.
 
     .. math:: \tau(s) = \tau_- + (\tau_+ - \tau_-) \, (1 + \cos(\pi (s + shift) / width)) / 2
@@ -349,18 +516,18 @@ class ShiftedSimilarityCosine(OfSimilarity):
         return (1 + torch.cos(math.pi * left / self.width)) / 2
 
 
-class SimilarityLinear(OfSimilarity):
-    """tau_min + (tau_max - tau_min) |s|: the linear shape of the DySTreSS shape ablation.
+class SimilarityLinear(OfSimilarity, fused=True):
+    """``tau_min + (tau_max - tau_min) |s|``: the linear shape of the DySTreSS shape ablation.
 
     The paper's formula could not be read; this is its natural form.
     """
 
     def height(self, similarity: Tensor) -> Tensor:
-        """Return |s|."""
+        """Return ``|s|``."""
         return similarity.abs()
 
 
-class SimilarityExponential(OfSimilarity):
+class SimilarityExponential(OfSimilarity, fused=True):
     r"""The exponential shape of the DySTreSS code.
 
     .. math:: \tau(s) = \tau_+ - (\tau_+ - \tau_-) \, e^{-rate |s|}
@@ -382,14 +549,30 @@ class SimilarityExponential(OfSimilarity):
         self.rate = checks.number("rate", rate, above=0)
 
     def height(self, similarity: Tensor) -> Tensor:
-        """Return 1 - exp(-rate |s|)."""
+        """Return ``1 - exp(-rate |s|)``."""
         return -torch.expm1(-self.rate * similarity.abs())
+
+
+class SimilarityRoot(OfSimilarity, fused=True):
+    r"""The rule of TeMo: the more similar a pair, the higher its temperature.
+
+    .. math:: \tau(s) = \tau_- + (\tau_+ - \tau_-) \sqrt{(1 + s) / 2}
+
+    Where the schedules of DySTreSS are even in s, this one rises all the way. Its slope is
+    infinite at s = -1; within 1e-6 of that the root is replaced by its chord. The released code
+    does not detach.
+    """
+
+    def height(self, similarity: Tensor) -> Tensor:
+        """Return the root of (1 + s) / 2."""
+        x, near = (1 + similarity) / 2, 5e-7
+        return torch.where(x > near, x.clamp(min=near).sqrt(), x.clamp(min=0) / math.sqrt(near))
 
 
 # ---------------------------------------------------------------------------------------- sample
 
 
-class PerClass(Temperature):
+class PerClass(Temperature, fused=True):
     """One temperature for each class, chosen by the class of the anchor: the oracle of TS.
 
     Parameters
@@ -397,14 +580,19 @@ class PerClass(Temperature):
     taus : sequence of float
         The temperature of each class, above 0 (TS, Fig. 3: 1.0 for the five most common classes,
         0.1 for the others).
-    labels : Tensor
-        The class of every training sample, int64, shape (samples,).
+    labels : Tensor, array or list
+        The class of every training sample, integers, shape (samples,).
     """
 
     depends_on = "sample"
 
     def __init__(self, taus: list[float] | tuple[float, ...] | Tensor, labels: Tensor) -> None:
         super().__init__()
+        if isinstance(taus, Tensor) and taus.requires_grad:
+            raise TypeError(
+                "taus must not require a gradient, got a tensor that does: what is learned here is "
+                "a Temperature of your own, whose forward looks the classes up"
+            )
         try:
             entries = list(taus.tolist() if isinstance(taus, Tensor) else taus)
         except TypeError as error:
@@ -412,11 +600,9 @@ class PerClass(Temperature):
         if not entries:
             raise ValueError(f"taus must be a list of numbers, one a class, got {taus!r}")
         values = [checks.number("taus", tau, above=0) for tau in entries]
-        if not isinstance(labels, Tensor):
-            raise TypeError(f"labels must be an int64 tensor, got {type(labels).__name__}")
-        if labels.ndim != 1 or not len(labels):
-            raise ValueError(f"labels must have shape (samples,), got {tuple(labels.shape)}")
-        checks.integers("labels", labels, len(labels), len(values))
+        labels = checks.integers("labels", labels, size=len(values))
+        if not len(labels):
+            raise ValueError("labels must hold the class of at least 1 sample, got none")
         self.register_buffer("tau", torch.tensor(values, dtype=STATE, device=labels.device)[labels])
         self.tau: Tensor
 
@@ -425,7 +611,7 @@ class PerClass(Temperature):
         return of_sample(self.tau, similarity, index)
 
 
-class Individual(Temperature):
+class Individual(Temperature, fused=True):
     """A temperature for every sample, held in the buffer ``tau``: the state of iSogCLR.
 
     Parameters
@@ -493,14 +679,45 @@ class Individual(Temperature):
 
 def of_sample(tau: Tensor, similarity: Tensor, index: Tensor | None) -> Tensor:
     """Look up the temperatures of the anchors of a block, shape (anchors, 1)."""
-    index = checks.integers("index", index, len(similarity), len(tau))
-    return tau[index].to(similarity.dtype)[:, None]
+    index = checks.index(index, len(similarity), len(tau), tau.device)
+    return tau[index].to(similarity)[:, None]
 
 
 # ----------------------------------------------------------------------------------------- batch
 
 
-class Alignment(Temperature):
+class OfBatch(Temperature):
+    """A temperature that follows the batch's mean positive similarity A, without gradient."""
+
+    depends_on = "batch"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tau: Tensor | None = None
+
+    def at(self, alignment: float) -> float:
+        """Return the temperature for a mean similarity of the positives."""
+        return self._of(float(alignment))
+
+    def observe(self, positives: Tensor) -> None:
+        """Set the temperature from the batch's positive similarities."""
+        mean = positives.mean()
+        if checks.enabled():
+            self.at(mean.item())
+        # Rounded once, at the end, where the device has float64.
+        self.tau = self._of(mean if mean.device.type == "mps" else mean.double())
+
+    def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the temperature of the batch that was observed last."""
+        if self.tau is None:
+            raise ValueError("similarity must be observed first: call observe(positives)")
+        return self.tau.to(similarity)
+
+    def _of(self, alignment: Number) -> Number:
+        raise NotImplementedError
+
+
+class Alignment(OfBatch, fused=True):
     """The temperature of MACL: it follows the mean similarity A of the batch's positives.
 
     tau = tau0 (1 + alpha (A - a0)), without gradient. For alpha (a0 - A) >= 1 it would not be
@@ -517,18 +734,15 @@ class Alignment(Temperature):
         The similarity of reference, in [-1, 1].
     """
 
-    depends_on = "batch"
-
     def __init__(self, tau0: float, alpha: float, a0: float) -> None:
         super().__init__()
         self.tau0 = checks.number("tau0", tau0, above=0)
         self.alpha = checks.number("alpha", alpha, at_least=0)
         self.a0 = checks.number("a0", a0, at_least=-1, at_most=1)
-        self.tau: float | None = None
 
     def at(self, alignment: float) -> float:
         """Return the temperature for a mean similarity of the positives."""
-        tau = self.tau0 * (1 + self.alpha * (float(alignment) - self.a0))
+        tau = super().at(alignment)
         if not tau > 0:
             raise ValueError(
                 f"tau must be above 0, got {tau:g} at a mean positive similarity of "
@@ -536,15 +750,131 @@ class Alignment(Temperature):
             )
         return tau
 
-    def observe(self, positives: Tensor) -> None:
-        """Set the temperature from the batch's positive similarities."""
-        self.tau = self.at(positives.mean().item())
+    def _of(self, alignment: Number) -> Number:
+        return self.tau0 * (1 + self.alpha * (alignment - self.a0))
+
+
+class PositiveDistance(OfBatch, fused=True):
+    """The mean squared distance of the batch's positives, 2 (1 - A): the schedule PPS.
+
+    exp(s / tau) is a Gaussian kernel of width sqrt(tau) on the sphere, and here its width is the
+    root mean square distance of a positive: about 2 for random embeddings, small once positives
+    have met. The opposite of `Alignment`, whose temperature grows with A.
+
+    Parameters
+    ----------
+    tau_min : float
+        Floor of the temperature, above 0: identical views have no distance.
+    """
+
+    def __init__(self, tau_min: float = 0.01) -> None:
+        super().__init__()
+        self.tau_min = checks.number("tau_min", tau_min, above=0)
+
+    def _of(self, alignment: Number) -> Number:
+        excess = 2 * (1 - alignment) - self.tau_min
+        return self.tau_min + (excess + abs(excess)) / 2  # at least tau_min
+
+
+# ------------------------------------------------------------------------------------- embedding
+
+
+class TemperatureNetwork(Temperature):
+    r"""The temperature as a function of the anchor's embedding: TempNet (Qiu et al., 2024).
+
+    .. math:: x = \mathrm{dropout}(\mathrm{sigmoid}(W z + b)), \quad a = P x, \quad
+        w = \mathrm{softmax}(a / e^c), \quad
+        q = \sum_m l_m (w_m - 1/M) \, \mathrm{sigmoid}(a_m) + l_0
+
+    with z the detached unit embedding and the rows of P, the M prototypes, normalised;
+    tau = tau_min + (tau_max - tau_min) sigmoid(q). Samples that look alike share a temperature,
+    and one that was never seen has one. It learns the rule of iSogCLR, KL = rho:
+    ``BimodalISogCLR(size, rho, temperature=(TemperatureNetwork(dim), TemperatureNetwork(dim)))``.
+
+    Parameters
+    ----------
+    dim : int
+        Dimension of the embeddings.
+    prototypes : int
+        M.
+    tau_min, tau_max : float
+        Bounds, 0 < tau_min <= tau_max.
+    dropout : float
+        Share of x that is dropped in training mode, in [0, 1).
+
+    Attributes
+    ----------
+    tau : Tensor or None
+        The temperatures of the last call, detached, shape (anchors,).
+    """
+
+    depends_on = "embedding"
+
+    def __init__(
+        self,
+        dim: int,
+        prototypes: int = 256,
+        tau_min: float = 0.005,
+        tau_max: float = 0.05,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        dim = checks.integer("dim", dim, at_least=1)
+        prototypes = checks.integer("prototypes", prototypes, at_least=1)
+        self.tau_min = checks.number("tau_min", tau_min, above=0)
+        self.tau_max = checks.number("tau_max", tau_max, above=0)
+        checks.bounds(self.tau_min, self.tau_max)
+        self.dropout = checks.number("dropout", dropout, at_least=0, below=1)
+        self.proj = nn.Linear(dim, dim)
+        self.prototypes = nn.Parameter(torch.randn(prototypes, dim))
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(0.01)))  # c
+        self.linear = nn.Linear(prototypes, 1)
+        nn.init.ones_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.anchors: Tensor | None = None
+        self.tau: Tensor | None = None
+        self.calls = 0
+
+    def at(self, z: Tensor) -> Tensor:
+        """Return the temperatures (B,) of embeddings (B, D), computed in the network's type."""
+        if z.ndim != 2 or z.shape[1] != self.proj.in_features:
+            wanted = f"(B, {self.proj.in_features})"
+            raise ValueError(f"z must have shape {wanted}, got {tuple(z.shape)}")
+        x = torch.sigmoid(self.proj(F.normalize(z.to(self.proj.weight), dim=1)))
+        a = self._dropped(x) @ F.normalize(self.prototypes, dim=1).T
+        w = (a / self.log_sharpness.exp()).softmax(dim=1) - 1 / a.shape[1]
+        height = torch.sigmoid(self.linear(w * torch.sigmoid(a))[:, 0])
+        return self.tau_min + (self.tau_max - self.tau_min) * height
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        """Apply dropout in training mode.
+
+        What is dropped follows from the numbers of the epoch and of the call alone: it is the same
+        on all processes, and in a training that was interrupted.
+        """
+        if not (self.training and self.dropout):
+            return x
+        generator = torch.Generator().manual_seed(hash((self.epoch, self.calls)))
+        self.calls += 1
+        kept = torch.rand(x.shape, generator=generator) >= self.dropout
+        return x * kept.to(x) / (1 - self.dropout)
+
+    def set_epoch(self, epoch: float) -> None:
+        """Set the time, in epochs."""
+        super().set_epoch(epoch)
+        self.calls = 0
+
+    def see(self, anchors: Tensor) -> None:
+        """Take the embeddings of the anchors whose temperatures are asked for next."""
+        self.anchors = anchors
 
     def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
-        """Return the temperature of the batch that was observed last."""
-        if self.tau is None:
-            raise ValueError("similarity must be observed first: call observe(positives)")
-        return similarity.new_tensor(self.tau)
+        """Return the temperature of each anchor, shape (anchors, 1), connected to the network."""
+        if self.anchors is None or len(self.anchors) != len(similarity):
+            raise ValueError("similarity must belong to anchors that were seen: call see(anchors)")
+        tau = self.at(self.anchors).to(similarity.dtype)
+        self.tau = tau.detach()
+        return tau[:, None]
 
 
 # --------------------------------------------------------------------------------------- helpers

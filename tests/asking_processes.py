@@ -47,7 +47,8 @@ def start(function: Callable[[], None]) -> int:
 
 def ask(folder: Path, name: str) -> None:
     run = runs.get(CONFIG, folder / name, root=folder, device="cpu")
-    print(f"{name}: {run.key} {run.curves['loss'][-1]!r} {np.ptp(run.arrays['tau'])!r}", flush=True)
+    line = f"{name}: {run.key} {run.curves['loss'][-1]!r} {np.ptp(run.arrays['tau'])!r}"
+    os.write(1, f"{line}\n".encode())  # in one piece: two processes write at the same time
 
 
 def ask_and_die(folder: Path) -> None:

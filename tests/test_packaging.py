@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
@@ -147,8 +149,80 @@ raise SystemExit(main(["reproduce"]))
 """
     result = run(code, workspace, PYTHONPATH=str(ROOT), DYTEMP_HOME=str(workspace))
     assert result.returncode == 1
-    assert "pip install 'dytemp[lab]'" in result.stderr
+    assert "pip install -e '.[lab]'" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_the_wheel_names_the_clone_before_an_extra_that_would_not_help(
+    installed: Path, tmp_path: Path
+) -> None:
+    code = (
+        "import sys; sys.modules['pandas'] = None; from dytemp.lab import cli; cli.main(['claims'])"
+    )
+    result = run(code, tmp_path, PYTHONPATH=str(installed))
+    assert "clone" in result.stderr
+    assert "[lab]" not in result.stderr
+
+
+def test_source_distribution_is_the_package_without_half_of_the_tests(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
+        shutil.copy(ROOT / name, source)
+    for name in ("dytemp", "tests"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    build = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", "dist"]
+    subprocess.run(build, cwd=source, check=True, capture_output=True)
+    (archive,) = (source / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as content:
+        folders = {name.split("/")[1] for name in content.getnames() if name.count("/") > 1}
+    assert folders == {"dytemp", "dytemp.egg-info"}
+
+
+def test_everything_that_is_imported_is_declared() -> None:
+    """Whatever a module of another project provides, some requirement names it."""
+    declared = {name.lower().replace("_", "-") for name in pip_requirements()} | {"torch"}
+    providers = packages_distributions()
+    files = [*(ROOT / "dytemp").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    own = {path.stem for path in files} | {"dytemp", "benchmarks"}
+    rivals = {Requirement(line).name for line in PROJECT["optional-dependencies"]["bench"]}
+    for file in files:
+        for name in imported(file) - own - sys.stdlib_module_names:
+            found = {each.lower().replace("_", "-") for each in providers.get(name, [name])}
+            assert found & (declared | rivals), f"{file} imports {name}, which is not declared"
+
+
+def imported(file: Path) -> set[str]:
+    """Return the packages that a module imports."""
+    names = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.append(node.module)
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("place", ["here", "elsewhere"])
+def test_make_knows_that_a_clone_was_moved(place: str, tmp_path: Path) -> None:
+    """The environment of another folder would run that folder's code, or none."""
+    folder = tmp_path / "a clone"
+    (folder / ".venv").mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy2(ROOT / name, folder)
+    stamp = folder / ".venv" / ".installed"
+    stamp.write_text(f"{folder if place == 'here' else tmp_path / 'another'}\n")
+    said = subprocess.run(
+        ["make", "--dry-run", "reproduce", "ONLY=00"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert ("pip install" in said) == (place == "elsewhere")
+    assert "dytemp reproduce --scale quick" in said
+    assert "--only 00" in said
 
 
 def pip_requirements() -> dict[str, Requirement]:
@@ -205,7 +279,8 @@ def test_integration_runs_the_test_command_of_the_readme() -> None:
 
 
 def test_example_of_the_readme_runs() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    # The second example is for several processes: test_losses_distributed.py.
+    example, _ = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     torch.manual_seed(0)
     model = torch.nn.Linear(6, 3)
     before = model.weight.clone()

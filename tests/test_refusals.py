@@ -18,29 +18,40 @@ from dytemp import checks, losses, schedules
 from dytemp.losses import (
     CLIP,
     DCL,
+    DCLW,
     MACL,
     BimodalISogCLR,
+    BimodalRGCL,
     BimodalSogCLR,
     CyCLIP,
+    DualTemperature,
+    HardNegative,
     ISogCLR,
     MoCo,
     NTXent,
+    SigLIP,
     SogCLR,
+    Spectral,
     TwoConstants,
 )
 from dytemp.schedules import (
     Alignment,
     Constant,
     Cosine,
+    HalfCosine,
     Individual,
     Linear,
+    LogScale,
     PerClass,
+    PositiveDistance,
     Random,
     ShiftedSimilarityCosine,
     SimilarityCosine,
     SimilarityExponential,
     SimilarityLinear,
+    SimilarityRoot,
     Step,
+    TemperatureNetwork,
     Triangle,
     as_temperature,
     as_time,
@@ -50,6 +61,7 @@ NAN, INF = float("nan"), float("inf")
 Z = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0], [1.0, 0.0, 1.0]])
 INDEX, LABELS = torch.arange(4), torch.tensor([0, 1, 1, 0, 2, 0])
 LEARNED = nn.Parameter(torch.tensor(0.1))
+NETWORK = TemperatureNetwork(3)
 
 
 def with_entry(value: float) -> Tensor:
@@ -102,15 +114,17 @@ def test_every_loss_refuses_bad_views(loss: str, wrong: str) -> None:
 
 INDICES: dict[str, tuple[object, type[Exception], list[str]]] = {
     "missing": (None, ValueError, ["index is needed", "int64 tensor of shape (4,)"]),
-    "a list": ([0, 1, 2, 3], TypeError, ["index must be an int64 tensor", "list"]),
+    "a number": (3, TypeError, ["index must be an int64 tensor", "int"]),
+    "words": (["a", "b"], TypeError, ["index must be an int64 tensor", "['a', 'b']"]),
+    "a string": ("0123", TypeError, ["index must be an int64 tensor", "str"]),
     "floating": (INDEX.float(), TypeError, ["index must be an int64 tensor", "float32"]),
-    "short integers": (INDEX.int(), TypeError, ["index must be an int64 tensor", "int32"]),
+    "a floating list": ([0.0, 1.0, 2.0, 3.0], TypeError, ["int64 tensor", "list of torch.float32"]),
+    "numbers beyond int64": ([0, 1, 2, 10**30], TypeError, ["index must be an int64 tensor"]),
     "booleans": (INDEX > 1, TypeError, ["index must be an int64 tensor", "bool"]),
     "too short": (INDEX[:3], ValueError, ["index must have shape (4,)", "(3,)"]),
-    "a column": (INDEX[:, None], ValueError, ["index must have shape (4,)", "(4, 1)"]),
+    "a row": (INDEX[None], ValueError, ["index must have shape (4,)", "(1, 4)"]),
     "negative": (INDEX - 1, ValueError, ["index must lie in 0 .. 23", "-1 .. 2"]),
     "beyond the data set": (INDEX + 21, ValueError, ["index must lie in 0 .. 23", "21 .. 24"]),
-    "repeated": (INDEX // 2, ValueError, ["index must not repeat a sample"]),
 }
 NEED_INDEX = {case[0]: case for case in registry.CASES if registry.build(*case).needs_index}
 
@@ -191,6 +205,13 @@ REFUSED: list[Row] = [
     (lambda: ISogCLR(10, beta=0), ValueError, ["beta", UP_TO_1]),
     (lambda: ISogCLR(10, beta=1.1), ValueError, ["beta", UP_TO_1]),
     (lambda: ISogCLR(10, gamma=0), ValueError, ["gamma", UP_TO_1]),
+    (lambda: SogCLR(10, gamma="1"), TypeError, ["gamma must be a number", "'1'"]),
+    (lambda: SogCLR(10, gamma=HalfCosine(1.1, 0.2, 9)), ValueError, ["gamma", UP_TO_1, "1.1"]),
+    (
+        lambda: ISogCLR(10, gamma=SimilarityCosine(0.1, 0.2)),
+        TypeError,
+        ["gamma must be a number or a time schedule", "SimilarityCosine"],
+    ),
     (lambda: ISogCLR(10, clip=0), ValueError, ["clip", ABOVE_0]),
     (lambda: ISogCLR(10, variant=None), ValueError, ["variant", "'paper', 'official'", "None"]),
     (lambda: ISogCLR(10).set_epoch(-1), ValueError, ["epoch", NOT_BELOW_0]),
@@ -204,11 +225,57 @@ REFUSED: list[Row] = [
     (lambda: BimodalISogCLR(10, clip="3"), TypeError, ["clip must be a number", "'3'"]),
     (lambda: BimodalISogCLR(10, gamma=2), ValueError, ["gamma", UP_TO_1]),
     (lambda: BimodalISogCLR(10, variant=""), ValueError, ["variant", "'paper', 'official'"]),
+    (
+        lambda: BimodalISogCLR(10, temperature=NETWORK),
+        TypeError,
+        ["temperature must be a pair of networks", "TemperatureNetwork"],
+    ),
+    (
+        lambda: BimodalISogCLR(10, temperature=(NETWORK, 0.1)),
+        TypeError,
+        ["temperature of BimodalISogCLR must depend on embedding", "Constant"],
+    ),
+    (
+        lambda: BimodalISogCLR(10, temperature=(NETWORK, NETWORK))(Z[:, :2], Z[:, :2], INDEX),
+        ValueError,
+        ["z must have shape (B, 3)", "(4, 2)"],
+    ),
+    (lambda: BimodalRGCL(0, 0.1), ValueError, ["size must be at least 1", "got 0"]),
+    (lambda: BimodalRGCL(10, 0), ValueError, ["temperature", ABOVE_0]),
+    (
+        lambda: BimodalRGCL(10, SimilarityCosine(0.1, 0.2)),
+        TypeError,
+        ["temperature of BimodalRGCL must depend on time", "SimilarityCosine"],
+    ),
+    (lambda: BimodalRGCL(10, 0.1, rho=-1), ValueError, ["rho", NOT_BELOW_0]),
+    (lambda: BimodalRGCL(10, 0.1, gamma=0), ValueError, ["gamma", UP_TO_1]),
+    (lambda: BimodalRGCL(10, 0.1, eps=-1), ValueError, ["eps", NOT_BELOW_0]),
+    (lambda: BimodalRGCL(10, 0.1, variant="v3"), ValueError, ["variant", "'paper', 'official'"]),
+    (lambda: DCLW(-1), ValueError, ["temperature", ABOVE_0]),
+    (lambda: DCLW(0.1, sigma=0), ValueError, ["sigma", ABOVE_0]),
+    (lambda: HardNegative(0.5, beta=-1), ValueError, ["beta", NOT_BELOW_0]),
+    (lambda: HardNegative(0.5, prior=1), ValueError, ["prior", "at least 0, below 1", "got 1"]),
+    (lambda: HardNegative(0.5, prior=-0.1), ValueError, ["prior", "at least 0, below 1"]),
+    (lambda: DualTemperature(0.1, ratio=0), ValueError, ["ratio", ABOVE_0]),
+    (lambda: DualTemperature(LEARNED), TypeError, ["temperature must not require a gradient"]),
+    (lambda: SigLIP(0.1, bias=NAN), ValueError, ["bias", "finite", "nan"]),
+    (lambda: SigLIP(0.1, bias="no"), TypeError, ["bias must be a number", "'no'"]),
+    (
+        lambda: SigLIP(0.1, bias=nn.Parameter(torch.zeros(2))),
+        ValueError,
+        ["bias", "without dimensions", "(2,)"],
+    ),
+    (lambda: Spectral(mu=0), ValueError, ["mu", ABOVE_0]),
+    (lambda: Spectral(normalise=2), ValueError, ["normalise", "True, False", "2"]),
     (lambda: NTXent(Cosine(0.1, 1, 9)).set_epoch(NAN), ValueError, ["epoch", NOT_BELOW_0]),
     # ---- temperatures: time
     (lambda: Constant(0), ValueError, ["tau", ABOVE_0]),
     (lambda: Constant([0.1]), TypeError, ["tau must be a number", "list"]),
     (lambda: Constant(torch.tensor(INF)), ValueError, ["tau", ABOVE_0]),
+    (lambda: LogScale(0), ValueError, ["tau", "at least 0.01, at most 1"]),
+    (lambda: LogScale(0.07, 0.1, 0.01), ValueError, ["tau_min <= tau_max", "0.1 > 0.01"]),
+    (lambda: LogScale(0.07, tau_min=0), ValueError, ["tau_min", ABOVE_0]),
+    (lambda: SogCLR(10, LogScale()), TypeError, ["temperature must not require a gradient"]),
     (lambda: Cosine(0, 1, 9), ValueError, ["tau_min", ABOVE_0]),
     (lambda: Cosine(0.1, INF, 9), ValueError, ["tau_max", ABOVE_0]),
     (lambda: Cosine(1.0, 0.1, 9), ValueError, ["tau_min <= tau_max", "1.0 > 0.1"]),
@@ -226,6 +293,9 @@ REFUSED: list[Row] = [
     (lambda: Linear(1, -1, 9), ValueError, ["end", ABOVE_0]),
     (lambda: Linear(1, 2, 0), ValueError, ["epochs", ABOVE_0]),
     (lambda: Linear(1, 2, 9).at(-0.5), ValueError, ["epoch", NOT_BELOW_0]),
+    (lambda: HalfCosine(0, 1, 9), ValueError, ["start", ABOVE_0]),
+    (lambda: HalfCosine(1, NAN, 9), ValueError, ["end", ABOVE_0]),
+    (lambda: HalfCosine(1, 2, -9), ValueError, ["epochs", ABOVE_0]),
     # ---- temperatures: similarity
     (lambda: SimilarityCosine(0.2, 0.1), ValueError, ["tau_min <= tau_max", "0.2 > 0.1"]),
     (lambda: SimilarityCosine(0, 0.1), ValueError, ["tau_min", ABOVE_0]),
@@ -243,10 +313,12 @@ REFUSED: list[Row] = [
     (lambda: ShiftedSimilarityCosine(0.1, 0.2, width=0), ValueError, ["width", ABOVE_0]),
     (lambda: SimilarityLinear(0.1, NAN), ValueError, ["tau_max", ABOVE_0]),
     (lambda: SimilarityExponential(0.1, 0.2, rate=0), ValueError, ["rate", ABOVE_0]),
-    # ---- temperatures: sample and batch
+    (lambda: SimilarityRoot(0.2, 0.1), ValueError, ["tau_min <= tau_max", "0.2 > 0.1"]),
+    # ---- temperatures: sample, batch and embedding
     (lambda: PerClass([], LABELS), ValueError, ["taus must be a list of numbers", "[]"]),
     (lambda: PerClass(0.1, LABELS), TypeError, ["taus must be a list of numbers", "0.1"]),
-    (lambda: PerClass(LEARNED, LABELS), TypeError, ["taus must be a list of numbers", "0.1"]),
+    (lambda: PerClass(LEARNED, LABELS), TypeError, ["taus must not require a gradient"]),
+    (lambda: PerClass(Z[0, 0], LABELS), TypeError, ["taus must be a list of numbers", "1."]),
     (lambda: PerClass(["a"], LABELS), TypeError, ["taus must be a number", "str 'a'"]),
     (lambda: PerClass([True], LABELS), TypeError, ["taus must be a number", "bool True"]),
     (lambda: PerClass([[0.1]], LABELS), TypeError, ["taus must be a number", "list [0.1]"]),
@@ -254,16 +326,16 @@ REFUSED: list[Row] = [
     (lambda: PerClass([0.1, 0, 0.1], LABELS), ValueError, ["taus", ABOVE_0]),
     (lambda: PerClass([0.1, NAN, 1], LABELS), ValueError, ["taus", ABOVE_0]),
     (lambda: PerClass([0.1], LABELS), ValueError, ["labels must lie in 0 .. 0", "0 .. 2"]),
-    (lambda: PerClass([0.1], [0, 0]), TypeError, ["labels must be an int64 tensor", "list"]),
+    (lambda: PerClass([0.1], "00"), TypeError, ["labels must be an int64 tensor", "str"]),
     (lambda: PerClass([0.1], LABELS.float()), TypeError, ["labels must be an int64 tensor"]),
-    (lambda: PerClass([0.1], LABELS[None]), ValueError, ["labels", "shape (samples,)", "(1, 6)"]),
-    (lambda: PerClass([0.1], LABELS[:0]), ValueError, ["labels", "shape (samples,)", "(0,)"]),
+    (lambda: PerClass([0.1], LABELS[None]), ValueError, ["labels", "shape (N,)", "(1, 6)"]),
+    (lambda: PerClass([0.1], LABELS[:0]), ValueError, ["labels", "at least 1 sample"]),
     (
         lambda: NTXent(PerClass([0.1] * 3, LABELS))(Z, Z, INDEX + 3),
         ValueError,
         ["index must lie in 0 .. 5", "3 .. 6"],
     ),
-    (lambda: PerClass([0.1] * 3, LABELS)(Z), TypeError, ["index must be an int64 tensor"]),
+    (lambda: PerClass([0.1] * 3, LABELS)(Z), ValueError, ["index is needed", "shape (4,)"]),
     (lambda: Individual(0, 0.1, 0.1, 1), ValueError, ["size must be at least 1"]),
     (lambda: Individual(9, 0.1, 0.2, 1), ValueError, ["tau_init", "at least 0.2, at most 1"]),
     (lambda: Individual(9, 0.1, 0.1, 1, eta=NAN), ValueError, ["eta", NOT_BELOW_0]),
@@ -273,6 +345,19 @@ REFUSED: list[Row] = [
     (lambda: Alignment(0.1, 1, -2), ValueError, ["a0", "at least -1, at most 1"]),
     (lambda: Alignment(0.1, 2, 0.8).at(0.3), ValueError, ["tau must be above 0", "smaller alpha"]),
     (lambda: Alignment(0.1, 1, 0)(Z), ValueError, ["must be observed first", "observe(positives)"]),
+    (lambda: PositiveDistance(0), ValueError, ["tau_min", ABOVE_0]),
+    (lambda: PositiveDistance()(Z), ValueError, ["must be observed first"]),
+    (lambda: TemperatureNetwork(0), ValueError, ["dim must be at least 1"]),
+    (lambda: TemperatureNetwork(3, 0), ValueError, ["prototypes must be at least 1"]),
+    (lambda: TemperatureNetwork(3, tau_min=0.1), ValueError, ["tau_min <= tau_max"]),
+    (lambda: TemperatureNetwork(3, dropout=1), ValueError, ["dropout", "at least 0, below 1"]),
+    (
+        lambda: TemperatureNetwork(3)(Z @ Z.T),
+        ValueError,
+        ["must belong to anchors", "see(anchors)"],
+    ),
+    (lambda: TemperatureNetwork(3).at(Z[0]), ValueError, ["z must have shape (B, 3)", "(3,)"]),
+    (lambda: SigLIP(NETWORK), TypeError, ["temperature of SigLIP must depend on", "on embedding"]),
     # ---- helpers and checks
     (lambda: CLIP(torch.ones(2)), ValueError, ["temperature", "without dimensions", "(2,)"]),
     (lambda: SimilarityCosine(torch.tensor(0.0), 1), ValueError, ["tau_min", ABOVE_0]),
@@ -313,7 +398,7 @@ def test_a_learned_temperature_that_crosses_zero_is_refused() -> None:
 
 def test_every_public_loss_and_temperature_has_a_refusal() -> None:
     mentioned = set().union(*(call.__code__.co_names for call, *_ in REFUSED))
-    bases = {"Temperature", "OfTime", "OfSimilarity"}
+    bases = {"Temperature", "OfTime", "OfSimilarity", "OfBatch"}
     temperatures = {
         name
         for name, value in vars(schedules).items()

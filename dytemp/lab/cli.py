@@ -1,39 +1,50 @@
-"""The command line: ``python -m dytemp reproduce | train | verify | claims | report``."""
+"""The command line: ``python -m dytemp reproduce | train | fetch | verify | claims | report``.
+
+For a class: ``python -m dytemp assignments | grade``.
+"""
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
-import re
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import dytemp
 from dytemp import checks
-from dytemp.lab import paths, scales
+from dytemp.lab import files, paths, scales
 
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+_KEPT = "What was finished is kept, so that the same command goes on from there."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage."""
     options = _parser().parse_args(arguments)
     try:
-        code: int = options.command(options)
+        with files.explained(_KEPT, "DYTEMP_BUILD (DYTEMP_RESULTS for recorded runs)"):
+            code: int = options.command(options)
     except ModuleNotFoundError as error:
-        return _fail(f"{error}. The commands need the laboratory: pip install 'dytemp[lab]'")
-    except (ValueError, TypeError, FileNotFoundError, FloatingPointError) as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        return _fail("interrupted; finished runs are kept, so the same command goes on from there")
+        return _fail(_what_to_install(error))
     except BrokenPipeError:  # the reader, for example head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (ValueError, TypeError, FloatingPointError, MemoryError, OSError, RuntimeError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail(f"interrupted. {_KEPT}")
     return code
+
+
+def _what_to_install(error: ModuleNotFoundError) -> str:
+    """Say what is missing: first the clone, without which the laboratory has nothing to show."""
+    try:
+        paths.home()
+    except FileNotFoundError as missing:
+        return str(missing)
+    return f"{error}. The commands need the laboratory: in the clone, pip install -e '.[lab]'"
 
 
 def _fail(message: str) -> int:
@@ -43,12 +54,15 @@ def _fail(message: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dytemp", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"dytemp {dytemp.__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     reproduce = commands.add_parser("reproduce", help="run the notebooks and write the report")
     reproduce.add_argument("--scale", choices=scales.NAMES, default="quick")
     reproduce.add_argument("--only", metavar="03", help="notebooks whose name starts like this")
-    reproduce.add_argument("--jobs", type=int, metavar="N", help="trainings at once; default: 1")
+    reproduce.add_argument(
+        "--jobs", type=int, metavar="N", help="chapters at once; default: one for each core"
+    )
     reproduce.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that trains")
     reproduce.add_argument("--output", type=Path, metavar="FOLDER", help="default: build/report")
     reproduce.set_defaults(command=_reproduce)
@@ -56,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train one run, or load it if it is recorded")
     train.add_argument("config", type=Path, metavar="CONFIG.yaml")
     train.set_defaults(command=_train)
+
+    fetch = commands.add_parser("fetch", help="download a public data set")
+    fetch.add_argument("name", choices=("cifar10", "cifar100", "stl10"))
+    fetch.add_argument("--to", type=Path, metavar="FOLDER", help="default: that of DYTEMP_DATA")
+    fetch.set_defaults(command=_fetch)
 
     verify = commands.add_parser("verify", help="train recorded runs again and compare")
     verify.add_argument("--sample", type=int, metavar="N", help="a random choice of N runs")
@@ -69,108 +88,91 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--scale", choices=scales.NAMES, default="recorded")
     report.add_argument("--output", type=Path, metavar="FOLDER", help="default: build/report")
     report.set_defaults(command=_report)
+
+    assignments = commands.add_parser("assignments", help="write the students' copies for a class")
+    assignments.set_defaults(command=_assignments)
+    grade = commands.add_parser("grade", help="grade what students have handed in")
+    grade.add_argument("names", nargs="*", metavar="assignment", help="default: all")
+    grade.add_argument("--force", action="store_true", help="again, what was graded before")
+    grade.set_defaults(command=_grade)
+    for command in (assignments, grade):
+        where = "folder of the course; default: build/assignments"
+        command.add_argument("--course", type=Path, metavar="FOLDER", help=where)
     return parser
 
 
 def _reproduce(options: argparse.Namespace) -> int:
+    import papermill  # noqa: F401  # before anything starts: who lacks it is told how to get it
+
+    from dytemp.lab import yaml_files
+    from dytemp.lab.book import execution, site
     from dytemp.lab.studies import parallel
 
-    notebooks = _notebooks(options.only)
-    if options.jobs is not None:
-        os.environ[parallel.JOBS] = str(checks.integer("--jobs", options.jobs, at_least=1))
+    notebooks = execution.chapters(options.only)
+    chosen = parallel.cores() if options.jobs is None else options.jobs
+    jobs = min(checks.integer("--jobs", chosen, at_least=1), len(notebooks))
+    os.environ[parallel.JOBS] = str(max(1, chosen // jobs))  # trainings at once in each chapter
     if options.scheduler:
         os.environ[parallel.SCHEDULER] = options.scheduler
-    parameters = read_yaml(paths.home() / "notebooks" / "scales" / f"{options.scale}.yaml")
-    failures = 0
-    for number, notebook in enumerate(notebooks, start=1):
-        label = f"[{number}/{len(notebooks)}] {notebook.stem}"
-        print(f"{label}: running at scale {options.scale}", flush=True)
-        start = time.perf_counter()
-        error = _execute(notebook, _executed(options.scale) / notebook.name, parameters)
-        failures += error is not None
-        outcome = f"FAILED, {error}" if error else "done"
-        print(f"{label}: {outcome} ({time.perf_counter() - start:.1f} s)", flush=True)
-    _report(options)
-    if failures:
-        return _fail(f"{failures} of {len(notebooks)} notebooks failed; their pages say where")
-    return 0
-
-
-def _notebooks(prefix: str | None) -> list[Path]:
-    """Chapters in reading order, or those whose name starts with `prefix`."""
-    chapters = sorted((paths.home() / "notebooks").glob("[0-9]*.ipynb"))
-    chosen = [chapter for chapter in chapters if chapter.name.startswith(prefix or "")]
-    if not chosen:
-        names = ", ".join(chapter.stem for chapter in chapters) or "none"
-        raise ValueError(f"no notebook starts with {prefix or 'a digit'!r}; there are: {names}")
-    return chosen
-
-
-def _executed(scale: str) -> Path:
-    """Folder of the executed copies; the notebooks themselves are never written."""
-    return paths.build() / "notebooks" / scale
-
-
-def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | None:
-    """Run one notebook in its folder; the error that stopped it, or None when all is well."""
-    import papermill
-
-    # Bars would flood the pages; and the kernel must be that of the running interpreter, not one
-    # that the user registered under the same name.
-    os.environ.update(TQDM_DISABLE="1", JUPYTER_PREFER_ENV_PATH="1")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.unlink(missing_ok=True)
-    try:
-        papermill.execute_notebook(
-            notebook,
-            output,
-            parameters=parameters,
-            kernel_name="python3",
-            cwd=notebook.parent,
-            progress_bar=False,
-            stdout_file=_RunLines(),
-            extra_arguments=["--log-level=ERROR"],  # of the kernel: no advice on encryption
-        )
-    except papermill.PapermillExecutionError as error:
-        return f"cell [{error.exec_count}]: {error.ename}: {error.evalue}"
-    except Exception as error:  # a dead kernel or a broken file must not stop the other chapters
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
-class _RunLines(io.TextIOBase):
-    """Passes on what a notebook prints about its training runs: lines that start with 'run '."""
-
-    def __init__(self) -> None:
-        self._rest = ""
-
-    def write(self, text: str) -> int:
-        *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            if line.startswith("run "):
-                print(f"    {line}", flush=True)
-        return len(text)
+    parameters = yaml_files.read(paths.home() / "notebooks" / "scales" / f"{options.scale}.yaml")
+    with execution.alone():
+        print(f"{len(notebooks)} chapters at scale {options.scale}, {jobs} at once", flush=True)
+        outcomes = []
+        for outcome in execution.run(notebooks, options.scale, parameters, jobs):
+            outcomes.append(outcome)
+            word = f"FAILED, {outcome.error}" if outcome.error else "done"
+            label = f"[{len(outcomes)}/{len(notebooks)}] {outcome.name}"
+            print(f"{label}: {word} ({outcome.seconds:.1f} s)", flush=True)
+        failed = [outcome for outcome in outcomes if outcome.error]
+        if failed:
+            names = ", ".join(sorted(outcome.name for outcome in failed))
+            _fail(f"{len(failed)} of {len(notebooks)} notebooks failed: {names}")
+        print(f"report: {site.build(_output(options), site.Live(options.scale, outcomes))}")
+    return 1 if failed else 0
 
 
 def _report(options: argparse.Namespace) -> int:
-    from dytemp.lab.book import report
+    from dytemp.lab.book import execution, site
 
-    executed = _executed(options.scale)
-    if options.scale == "recorded" and not executed.is_dir():
-        executed = paths.home() / "notebooks"  # their stored outputs were made at this scale
-    output = options.output or paths.build() / "report"
-    print(f"report: {report.write(executed, output, options.scale)}")
+    with execution.alone():
+        live = None
+        if options.scale != "recorded":
+            live = site.Live(options.scale, execution.stored(options.scale))
+            if not live.outcomes:
+                raise FileNotFoundError(
+                    f"no executed notebooks in {execution.folder(options.scale)}; run: "
+                    f"python -m dytemp reproduce --scale {options.scale}"
+                )
+        print(f"report: {site.build(_output(options), live)}")
     return 0
 
 
+def _output(options: argparse.Namespace) -> Path:
+    output: Path = options.output or paths.build() / "report"
+    return output
+
+
 def _train(options: argparse.Namespace) -> int:
+    from dytemp.lab import yaml_files
     from dytemp.lab.studies import runs
 
     store = scales.store("recorded")
-    run = runs.get(read_yaml(options.config), store)
+    run = runs.get(yaml_files.read(options.config), store)
     for name, value in run.metrics.items():
         print(f"    {name:24}{value:.4f}")
-    print(f"recorded in {store / run.key}.json")
+    print(f"recorded in {runs.find(run.key, store)}")
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from dytemp.lab import datasets
+
+    folder = options.to or os.environ.get("DYTEMP_DATA")
+    if not folder:
+        raise ValueError("say where the data set goes: --to FOLDER, or set DYTEMP_DATA")
+    found = datasets.load(options.name, folder, download=True)
+    images = f"{len(found.train_images)} + {len(found.test_images)} images"
+    print(f"{options.name}: {images} in {folder}; DYTEMP_DATA={folder} makes it known")
     return 0
 
 
@@ -202,28 +204,25 @@ def _evidence(claim: dict[str, Any]) -> str:
     return f"effect {claim['effect']:.4g}{interval}, {claim['draws']} draws, {claim['notebook']}"
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds ``name: value`` pairs.
+def _assignments(options: argparse.Namespace) -> int:
+    from dytemp.lab.book import classroom
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is not valid YAML or holds something else than pairs.
-    """
-    import yaml
+    for copy in classroom.build(_course(options)):
+        print(copy)
+    return 0
 
-    class Loader(yaml.SafeLoader):
-        """Reads 1e-3 as a number, as YAML 1.2 does."""
 
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold 'name: value' pairs; got {type(content).__name__}")
-    return content
+def _grade(options: argparse.Namespace) -> int:
+    from dytemp.lab.book import classroom
+
+    table = classroom.grade(_course(options), options.names, options.force)
+    print(table.drop(columns="remarks").to_string(index=False))
+    odd = table[table["remarks"].astype(bool)]
+    for _, row in odd.iterrows():
+        print(f"{row['student']}, {row['assignment']}: {'; '.join(row['remarks'])}")
+    failed = int(table["points"].isna().sum())
+    return _fail(f"{failed} copies could not be graded, see above") if failed else 0
+
+
+def _course(options: argparse.Namespace) -> Path:
+    return options.course or paths.build() / "assignments"

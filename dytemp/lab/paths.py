@@ -27,5 +27,9 @@ def home() -> Path:
 
 
 def build() -> Path:
-    """Folder for everything that can be made again: executed notebooks, reports, checkpoints."""
-    return home() / "build"
+    """Folder for everything that can be made again: executed notebooks, reports, live runs.
+
+    It is ``build`` in the repository, or the one that the environment's ``DYTEMP_BUILD`` names.
+    """
+    chosen = os.environ.get("DYTEMP_BUILD")
+    return Path(chosen).expanduser().resolve() if chosen else home() / "build"

@@ -11,20 +11,41 @@ from pathlib import Path
 
 from dytemp.lab import paths
 
+RESULTS = "DYTEMP_RESULTS"  # environment variable
 NAMES = ("recorded", "quick", "small", "paper")
 
 
 def store(scale: str) -> Path:
-    """Folder of the results of a scale.
+    """Folder into which the results of a scale are written.
 
     The runs at scale ``quick`` are live, so theirs is a scratch folder; all other results are
-    kept with the repository. The environment variable ``DYTEMP_RESULTS`` replaces both.
+    kept with the repository. The environment variable ``DYTEMP_RESULTS`` names a store of one's
+    own in place of both, with the live runs in its folder ``quick``.
     """
     _check(scale)
-    chosen = os.environ.get("DYTEMP_RESULTS")
-    if chosen:
-        return Path(chosen).expanduser().resolve()
-    return paths.build() / "results" if scale == "quick" else paths.home() / "data" / "results"
+    own = _own_store()
+    if scale == "quick":
+        return own / "quick" if own else paths.build() / "results"
+    return own or _recorded()
+
+
+def layers(store: Path) -> tuple[Path, ...]:
+    """Return the folders in which a result of a store is looked for, in this order.
+
+    A store of one's own lies over the recorded results, which show wherever it has none: nothing
+    has to be copied, and nobody needs to write into the installation.
+    """
+    own = _own_store()
+    return (store, _recorded()) if own and store.expanduser().resolve() == own else (store,)
+
+
+def _own_store() -> Path | None:
+    chosen = os.environ.get(RESULTS)
+    return Path(chosen).expanduser().resolve() if chosen else None
+
+
+def _recorded() -> Path:
+    return paths.home() / "data" / "results"
 
 
 def trains(scale: str) -> bool:

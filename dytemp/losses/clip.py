@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dytemp import checks
-from dytemp.losses.infonce import info_nce
+from dytemp.losses.infonce import ANY, info_nce
 from dytemp.losses.pairs import PairLoss
 from dytemp.schedules import Temperature, as_temperature
 
@@ -23,18 +23,18 @@ class CLIP(PairLoss):
 
     def __init__(self, temperature: float | Tensor | Temperature = 0.07) -> None:
         super().__init__()
-        self.use(as_temperature(temperature), "time", "similarity", "sample", "batch")
+        self.use(as_temperature(temperature), *ANY)
 
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""
-        return self.of_similarity(z1 @ z2.T, index)
+        return self._of(z1 @ z2.T, z1, z2, index)
 
-    def of_similarity(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
+    def _of(self, similarity: Tensor, z1: Tensor, z2: Tensor, index: Tensor | None) -> Tensor:
         """Return the loss of a (B, B) matrix of similarities, images in rows."""
         self.temperature.observe(similarity.detach().diagonal())
         positives = torch.arange(len(similarity), device=similarity.device)
-        tau_image = self.temperature(similarity, index)
-        tau_text = self.temperature(similarity.T, index)
+        tau_image = self.tau_of(similarity, z1, index)
+        tau_text = self.tau_of(similarity.T, z2, index)
         self.tau_now = (tau_image.detach().mean() + tau_text.detach().mean()) / 2
         images = info_nce(similarity, positives, tau_image)
         texts = info_nce(similarity.T, positives, tau_text)
@@ -70,4 +70,4 @@ class CyCLIP(CLIP):
         within = (z1 @ z1.T - z2 @ z2.T).square().mean()
         across = (similarity - similarity.T).square().mean()
         consistency = self.inmodal * within + self.crossmodal * across
-        return self.of_similarity(similarity, index) + len(z1) * consistency
+        return self._of(similarity, z1, z2, index) + len(z1) * consistency

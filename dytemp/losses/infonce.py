@@ -2,7 +2,8 @@
 
 The plain functions at the top are the textbook formulas on a similarity matrix, for reading and
 for experiments of your own (autograd differentiates them, through tau too). The modules compute
-the same values with the gradients written down, a block of rows or a tile at a time.
+the same values with the gradients written down, a block of rows or a tile at a time, for the
+temperatures whose derivative is known, and from the formula on the whole matrix for all others.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dytemp import checks
-from dytemp.losses.pairs import PairLoss, blockwise, learned, one_temperature, symmetric
+from dytemp.losses.pairs import PairLoss, blockwise, fused, learned, one_temperature, symmetric
 from dytemp.schedules import Alignment, Temperature, as_temperature
+
+ANY = ("time", "similarity", "sample", "batch", "embedding")  # what a temperature may look at
 
 # ------------------------------------------------------------------- formulas on a whole matrix
 
@@ -60,6 +63,39 @@ def decoupled(
     positive = logits.gather(1, positives[:, None])
     negatives = logits.scatter(1, positives[:, None], -torch.inf)
     return (negatives - positive).logsumexp(dim=1)
+
+
+def decoupled_by_view(
+    similarity: Tensor,
+    positives: Tensor,
+    tau: Tensor | float,
+    excluded: Tensor | None = None,
+) -> Tensor:
+    """`decoupled` with one log-sum-exp over the left half of the candidates and one over the right.
+
+    Arguments as for `info_nce`; each half holds the candidates of one view.
+    """
+    logits = _logits(similarity, tau, excluded)
+    positive = logits.gather(1, positives[:, None])
+    one, other = logits.scatter(1, positives[:, None], -torch.inf).chunk(2, dim=1)
+    return (one - positive).logsumexp(dim=1) + other.logsumexp(dim=1)
+
+
+def model_aware(
+    similarity: Tensor,
+    positives: Tensor,
+    tau: Tensor | float,
+    excluded: Tensor | None = None,
+) -> Tensor:
+    r"""InfoNCE of each anchor over the probability that it leaves to the negatives (MACL).
+
+    .. math:: L_i = -\frac{\log P_i}{\mathrm{sg}(1 - P_i)}
+
+    Arguments as for `info_nce`. It tends to 1 with P, where both parts vanish.
+    """
+    log_odds = decoupled(similarity, positives, tau, excluded)  # log (1 - P) / P
+    log_odds = log_odds + (log_odds.clamp(min=-40) - log_odds).detach()
+    return F.softplus(log_odds) / torch.sigmoid(log_odds).detach()
 
 
 def pair_similarities(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,18 +153,24 @@ class _TwoViewLoss(PairLoss):
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""
         z = torch.cat([z1, z2])
-        if self.diagonals and (tau := one_temperature(self.temperature, len(z))):
-            self.tau_now = z.new_tensor(tau)
-            offsets = [batches * len(z1) for batches in self.diagonals]
-            return symmetric(z, tau, offsets, learned(self.temperature)) / len(z)
-        others = partners(len(z), z.device)
         owners = None if index is None else torch.cat([index, index])
-        self.temperature.observe((z1 * z2).detach().sum(dim=1))
+
+        def plain(z: Tensor) -> Tensor:
+            return self._plain(z, owners)
+
+        if not fused(self.temperature):
+            return plain(z) / len(z)
+        if self.diagonals and (tau := one_temperature(self.temperature, len(z))):
+            self.tau_now = z.new_full((), tau)
+            offsets = [batches * len(z1) for batches in self.diagonals]
+            return symmetric(z, tau, offsets, learned(self.temperature), plain) / len(z)
+        others = partners(len(z), z.device)
+        self.observe(z)
         # Room for what the blocks leave behind: small tensors allocated between the large ones
         # would keep these from being used again, and memory would grow with the square after all.
         mean_tau = z.new_zeros(())
 
-        def block(similarity: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        def block(similarity: Tensor, start: int, wanted: bool) -> tuple[Tensor, Tensor]:
             stop = start + len(similarity)
             tau = self.temperature(similarity, None if owners is None else owners[start:stop])
             mean_tau.add_(tau.mean(), alpha=len(similarity) / len(z))
@@ -136,11 +178,32 @@ class _TwoViewLoss(PairLoss):
             logits.diagonal(start).fill_(-torch.inf)  # an anchor is no candidate of itself
             positives = others[start:stop, None]
             losses = self.rows_(logits, positives)  # logits now hold the slopes
-            return losses.sum(), logits.mul_(self.temperature.logit_slope(similarity, tau))
+            if wanted:
+                logits.mul_(self.temperature.logit_slope(similarity, tau))
+            return losses.sum(), logits
 
-        loss = blockwise(z, z, self.temperature, block) / len(z)
+        loss = blockwise(z, self.temperature, block, plain) / len(z)
         self.tau_now = mean_tau
         return loss
+
+    def observe(self, z: Tensor) -> None:
+        """Show the temperature the positives, if it cares."""
+        if type(self.temperature).observe is not Temperature.observe:
+            first, second = z.detach().chunk(2)
+            self.temperature.observe((first * second).sum(dim=1))
+
+    def _plain(self, z: Tensor, owners: Tensor | None) -> Tensor:
+        """Return the sum over all anchors from the formula on the whole matrix."""
+        similarity = z @ z.T
+        itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+        self.observe(z)
+        tau = self.tau_of(similarity, z, owners)
+        self.tau_now = tau.detach().mean()
+        return self.rows(similarity, partners(len(z), z.device), tau, itself).sum()
+
+    def rows(self, similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
+        """Return the losses (rows,) by one of the formulas above, for autograd."""
+        raise NotImplementedError
 
     def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:
         """Return the losses (rows, 1); overwrite the logits by the slopes of the losses in them."""
@@ -159,10 +222,14 @@ class NTXent(_TwoViewLoss):
         A number, a learned tensor without dimensions, or any schedule.
     """
 
-    diagonals = (0,)
+    diagonals: tuple[int, ...] = (0,)
 
     def __init__(self, temperature: float | Tensor | Temperature) -> None:
-        super().__init__(temperature, "time", "similarity", "sample", "batch")
+        super().__init__(temperature, *ANY)
+
+    def rows(self, similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
+        """Return InfoNCE."""
+        return info_nce(similarity, positives, tau, itself)
 
     def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:
         """Slope: softmax minus one at the positive (TS, Eq. 2)."""
@@ -217,9 +284,14 @@ class DCL(_TwoViewLoss):
     """
 
     def __init__(self, temperature: float | Tensor | Temperature, variant: str = "joint") -> None:
-        super().__init__(temperature, "time", "similarity", "sample", "batch")
+        super().__init__(temperature, *ANY)
         self.variant = cast(str, checks.choice("variant", variant, ("joint", "split")))
         self.diagonals = (-1, 0, 1) if variant == "joint" else ()
+
+    def rows(self, similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
+        """Return InfoNCE without the positive in the denominator."""
+        formula = decoupled if self.variant == "joint" else decoupled_by_view
+        return formula(similarity, positives, tau, itself)
 
     def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:
         """Slope: softmax over the negatives, and minus one at the positive."""
@@ -251,6 +323,10 @@ class MACL(_TwoViewLoss):
     def __init__(self, tau0: float = 0.1, alpha: float = 0.5, a0: float = 0.0) -> None:
         super().__init__(Alignment(tau0, alpha, a0), "batch")
 
+    def rows(self, similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
+        """Return the reweighted InfoNCE."""
+        return model_aware(similarity, positives, tau, itself)
+
     def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:
         """Slope: softmax over the negatives, and minus one at the positive."""
         positive = logits.gather(1, positives)
@@ -268,6 +344,12 @@ class MoCo(PairLoss):
     z1 are queries, z2 keys (of a momentum encoder, or detached, in the papers that use it); after
     each call in training mode the keys replace the oldest ones of the queue.
 
+    Where the loss of a batch has two parts, compare first and enqueue once. A second call would
+    find the keys of this batch among its negatives::
+
+        loss = moco.compare(q1, k2) + moco.compare(q2, k1)
+        moco.enqueue(k2)
+
     Parameters
     ----------
     temperature : float, Tensor or Temperature
@@ -279,11 +361,13 @@ class MoCo(PairLoss):
         directions, drawn from torch's global generator.
     """
 
+    remembers = True
+
     def __init__(
         self, temperature: float | Tensor | Temperature, dim: int, queue_size: int
     ) -> None:
         super().__init__()
-        self.use(as_temperature(temperature), "time", "similarity", "sample", "batch")
+        self.use(as_temperature(temperature), *ANY)
         dim = checks.integer("dim", dim, at_least=1)
         queue_size = checks.integer("queue_size", queue_size, at_least=2)
         self.register_buffer("queue", F.normalize(torch.randn(queue_size, dim), dim=1))
@@ -291,25 +375,56 @@ class MoCo(PairLoss):
         self.queue: Tensor
         self.oldest: Tensor
 
+    def compare(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the loss, as a call does, and leave the queue as it is."""
+        z1, z2, index = self.enter(z1, z2, index)
+        with torch.autocast(z1.device.type, enabled=False):
+            return self._compare(self.prepare(z1), self.prepare(z2), index)
+
+    def enqueue(self, keys: Tensor) -> None:
+        """Put keys (B, D) into the queue, as a call in training mode does; those of all processes.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For keys that are no embeddings, or do not fit the queue.
+        """
+        with self.agreed(keys):
+            checks.vectors("keys", keys)
+        keys = self.gathered(keys.detach())
+        self._check("keys", keys)
+        with torch.autocast(keys.device.type, enabled=False):
+            self._enqueue(self.prepare(keys))
+
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""
-        if z1.shape[1] != self.queue.shape[1]:
-            raise ValueError(f"z1 must have {self.queue.shape[1]} columns, got {z1.shape[1]}")
-        if len(z2) > len(self.queue):
-            raise ValueError(f"z2 must fit the queue of {len(self.queue)} keys, got {len(z2)} rows")
-        positive = (z1 * z2).sum(dim=1, keepdim=True)
-        similarity = torch.cat([positive, z1 @ self.queue.to(z1.dtype).T], dim=1)
-        self.temperature.observe(positive.detach())
-        tau = self.temperature(similarity, index)
-        self.tau_now = tau.detach().mean()
-        first = torch.zeros(len(z1), dtype=torch.int64, device=z1.device)
-        loss = info_nce(similarity, first, tau).mean()
+        loss = self._compare(z1, z2, index)
         if self.training:
             self._enqueue(z2.detach())
         return loss
 
+    def _compare(self, z1: Tensor, z2: Tensor, index: Tensor | None) -> Tensor:
+        self._check("z1", z1, rows_of="z2")
+        positive = (z1 * z2).sum(dim=1, keepdim=True)
+        similarity = torch.cat([positive, z1 @ self.queue.to(z1.dtype).T], dim=1)
+        self.temperature.observe(positive.detach())
+        tau = self.tau_of(similarity, z1, index)
+        self.tau_now = tau.detach().mean()
+        first = torch.zeros(len(z1), dtype=torch.int64, device=z1.device)
+        return info_nce(similarity, first, tau).mean()
+
+    def _check(self, name: str, keys: Tensor, rows_of: str | None = None) -> None:
+        size, dim = self.queue.shape
+        if keys.shape[1] != dim:
+            raise ValueError(f"{name} must have {dim} columns, got {keys.shape[1]}")
+        if len(keys) > size:
+            name = rows_of or name
+            raise ValueError(f"{name} must fit the queue of {size} keys, got {len(keys)} rows")
+
     def _enqueue(self, keys: Tensor) -> None:
-        places = (self.oldest + torch.arange(len(keys), device=keys.device)) % len(self.queue)
-        # A new tensor: the old one is still needed by backward.
-        self.queue = self.queue.index_copy(0, places, keys.to(self.queue.dtype))
-        self.oldest.add_(len(keys)).remainder_(len(self.queue))
+        # Outside of inference mode, whose tensors cannot take part in a later training step.
+        with torch.inference_mode(False), torch.no_grad():
+            places = (self.oldest + torch.arange(len(keys), device=keys.device)) % len(self.queue)
+            # A new tensor: the old one is still needed by backward.
+            self.queue = self.queue.index_copy(0, places, keys.to(self.queue.dtype))
+            self.oldest.add_(len(keys)).remainder_(len(self.queue))

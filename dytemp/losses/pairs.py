@@ -9,16 +9,18 @@ temperature.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from dytemp import checks
-from dytemp.schedules import Constant, OfTime, Temperature
+from dytemp.schedules import Constant, OfTime, Temperature, Timed
 
 # A block holds at most this many similarities (2 MiB in float32: it stays in the cache).
 BLOCK = 1 << 19
@@ -26,20 +28,35 @@ BLOCK = 1 << 19
 # between its two passes; those of larger ones are computed twice.
 TILE, KEPT = 512, 1 << 24
 
-Block: TypeAlias = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-"""(similarities of some rows, number of the first row) -> (sum of their losses, gradient)."""
+Block: TypeAlias = Callable[[Tensor, int, bool], tuple[Tensor, Tensor]]
+"""(similarities of some rows, number of the first, is a gradient wanted) -> (sum of losses, it)."""
+Plain: TypeAlias = Callable[[Tensor], Tensor]
+"""All vectors -> the sum of all losses, by operations that autograd knows."""
 
 
-class PairLoss(nn.Module):
+class PairLoss(Timed):
     """Base of all losses: ``loss(z1, z2)`` or ``loss(z1, z2, index)``.
+
+    On several processes (``torch.distributed`` is initialised) each calls the loss with its own
+    rows, all with the same number of them, and gets the loss of the whole batch. What the
+    parameters get is the gradient of one process with the whole batch, if the encoder is wrapped in
+    ``DistributedDataParallel``, which averages: the gradient of a process's own rows is scaled by
+    the number of processes, that of a learned temperature (inside the wrapped module or outside)
+    is the whole one on each. Who adds up the gradients of the encoder divides by that number.
 
     Attributes
     ----------
     needs_index : bool
         Whether the loss or its temperature keeps something per sample and asks for `index`.
+    gathering : {"training", "always", "never"}
+        When the rows of all processes are gathered: in training mode (the default: in evaluation
+        mode a process may call the loss alone), always, or never (each process has a loss of its
+        own rows, and what is remembered differs between processes).
     """
 
     needs_index = False
+    remembers = False  # whether a call in training mode changes what the next one returns
+    gathering: str = "training"
     tau_now: Tensor | None = None
 
     def forward(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
@@ -50,40 +67,57 @@ class PairLoss(nn.Module):
         z1, z2 : Tensor
             Raw embeddings of the two views, shape (B, D), B >= 2; row i of one belongs to row i
             of the other. They are normalised here. Half precision is computed in float32.
-        index : Tensor, optional
-            Positions of the samples in the data set, int64, shape (B,), no repetition.
+        index : Tensor, array or list, optional
+            Positions of the samples in the data set, integers, shape (B,). A loss that remembers
+            something of each sample takes each at most once in training.
 
         Returns
         -------
         Tensor
-            Scalar. On several processes (``torch.distributed`` is initialised) each passes its
-            part of the batch, all of one size; each gets the loss of the whole batch, and as
-            gradient of its part exactly the rows of the gradient of the whole: sum, do not
-            average, over processes. A learned temperature has its whole gradient on each.
+            Scalar.
 
         Raises
         ------
         TypeError, ValueError
-            For embeddings or an index that are not as described.
+            For embeddings or an index that are not as described, on all processes if on one.
+        RuntimeError
+            If a loss that remembers is computed again inside ``torch.utils.checkpoint``, or a
+            second derivative is asked for where there is none.
         """
-        z1, z2 = checks.views(z1, z2)
-        _check_parts(z1)
-        if self.needs_index:
-            index = gather(checks.index(index, len(z1)))
-        z1, z2 = gather(z1), gather(z2)
+        z1, z2, index = self.enter(z1, z2, index)
         with torch.autocast(z1.device.type, enabled=False):
-            return self.from_unit(normalise(z1), normalise(z2), index)
+            return self.from_unit(self.prepare(z1), self.prepare(z2), index)
+
+    def enter(
+        self, z1: Tensor, z2: Tensor, index: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Check what was passed, on all processes that take part, and gather it."""
+        if self.remembers and self.training:
+            _refuse_recomputation(type(self).__name__)
+        with self.agreed(z1):
+            z1, z2 = checks.views(z1, z2)
+            index = checks.index(index, len(z1), None, z1.device) if self.needs_index else None
+        return self.gathered(z1), self.gathered(z2), None if index is None else self.gathered(index)
+
+    def _gathers(self) -> bool:
+        checks.choice("gathering", self.gathering, ("training", "always", "never"))
+        return self.gathering == "always" or (self.gathering == "training" and self.training)
+
+    def agreed(self, part: object) -> AbstractContextManager[None]:
+        """Return a context in which this process checks its part, all together if they gather."""
+        return _agreement(part) if self._gathers() and not _is_alone() else nullcontext()
+
+    def gathered(self, part: Tensor) -> Tensor:
+        """Return the rows of all processes, or those of this one if it is on its own."""
+        return gather(part) if self._gathers() else part
+
+    def prepare(self, z: Tensor) -> Tensor:
+        """Project the rows of z to the unit sphere."""
+        return normalise(z)
 
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised (and gathered) already."""
         raise NotImplementedError
-
-    def set_epoch(self, epoch: float) -> None:
-        """Set the time, in epochs, for the temperatures of this loss."""
-        checks.number("epoch", epoch, at_least=0)
-        for child in self.children():
-            if isinstance(child, Temperature):
-                child.set_epoch(epoch)
 
     @property
     def temperature_now(self) -> float:
@@ -92,13 +126,23 @@ class PairLoss(nn.Module):
 
     def use(self, temperature: Temperature, *kinds: str) -> None:
         """Take a temperature, or refuse it if it is none of the `kinds` that fit this loss."""
+        self.temperature = self.fitting(temperature, *kinds)
+        self.needs_index = temperature.depends_on == "sample"
+
+    def fitting(self, temperature: Temperature, *kinds: str) -> Temperature:
+        """Return a temperature if it is one of the `kinds` that fit this loss."""
         if temperature.depends_on not in kinds:
             raise TypeError(
                 f"temperature of {type(self).__name__} must depend on {' or '.join(kinds)}, "
                 f"got {type(temperature).__name__}, which depends on {temperature.depends_on}"
             )
-        self.needs_index = temperature.depends_on == "sample"
-        self.temperature = temperature
+        return temperature
+
+    def tau_of(self, similarity: Tensor, anchors: Tensor, index: Tensor | None) -> Tensor:
+        """Return the temperatures of the rows of a similarity matrix, with all their gradients."""
+        self.temperature.see(anchors.detach())
+        tau: Tensor = self.temperature(similarity, index)
+        return tau
 
 
 def normalise(z: Tensor) -> Tensor:
@@ -110,9 +154,10 @@ def normalise(z: Tensor) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """Rows of all processes; backward keeps the rows of this one.
+    """Rows of all processes; backward keeps the rows of this one, times the number of processes.
 
     Each process computes the whole loss, hence the whole gradient: its own rows are all it needs.
+    The factor makes up for the average over processes that follows.
     """
 
     @staticmethod
@@ -124,22 +169,62 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0].narrow(0, ctx.start, ctx.length)
+        return gradients[0].narrow(0, ctx.start, ctx.length) * dist.get_world_size()
 
 
 def _is_alone() -> bool:
     return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
 
 
-def _check_parts(z1: Tensor) -> None:
-    """Refuse parts of different sizes: gathering them would abort the processes, or hang."""
-    if _is_alone():
+@contextmanager
+def _agreement(z1: object) -> Iterator[None]:
+    """Refuse on all processes what is refused inside on one, and parts that do not fit together.
+
+    Otherwise the others would wait for rows that never come.
+    """
+    if not checks.enabled():
+        yield
         return
-    rows = torch.tensor([len(z1), -len(z1)], device=z1.device)
-    dist.all_reduce(rows, dist.ReduceOp.MAX)
-    most, fewest = int(rows[0]), -int(rows[1])
-    if most != fewest:
-        raise ValueError(f"z1 must have as many rows on every process, got from {fewest} to {most}")
+    error: Exception | None = None
+    try:
+        yield
+    except (TypeError, ValueError) as caught:
+        error = caught
+    facts = [0, 0, 0]
+    if error is None and isinstance(z1, Tensor):
+        facts = [*z1.shape, zlib.crc32(str(z1.dtype).encode())]
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    extremes = torch.tensor([error is not None, *facts, *(-fact for fact in facts)], device=device)
+    dist.all_reduce(extremes, dist.ReduceOp.MAX)
+    failed, *extremes_of_facts = extremes.tolist()
+    if failed:
+        messages: list[str | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(messages, None if error is None else str(error))
+        if error is not None:
+            raise error
+        rank, message = next((k, m) for k, m in enumerate(messages) if m is not None)
+        raise ValueError(f"process {rank} refused its part of the batch: {message}")
+    for name, most, fewest in zip(
+        ("as many rows", "as many columns", "the same dtype"),
+        extremes_of_facts[:3],
+        extremes_of_facts[3:],
+        strict=True,
+    ):
+        if most != -fewest:
+            found = f": got from {-fewest} to {most}" if name != "the same dtype" else ""
+            raise ValueError(f"z1 must have {name} on every process{found}")
+
+
+def _refuse_recomputation(name: str) -> None:
+    """Refuse to run a second time, in the backward pass, what has changed its state in the first.
+
+    ``torch.utils.checkpoint`` runs a function again while autograd is at work.
+    """
+    if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() >= 0:
+        raise RuntimeError(
+            f"{name} changes its state in each call and cannot be computed again in the backward "
+            "pass: call it outside of torch.utils.checkpoint (the encoder may stay inside)"
+        )
 
 
 def gather(part: Tensor) -> Tensor:
@@ -151,34 +236,114 @@ def gather(part: Tensor) -> Tensor:
 
 
 class _Blockwise(torch.autograd.Function):
-    """Sum of row losses of ``rows @ columns.T``; the gradient is computed on the way."""
+    """Sum of row losses of ``z @ z.T``; the gradient is computed on the way."""
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, columns: Tensor, tau: Tensor | None, block: Block
+        ctx: Any, z: Tensor, tau: Tensor | None, block: Block, plain: Plain, wanted: bool
     ) -> Tensor:
-        d_rows, d_columns = torch.empty_like(rows), torch.zeros_like(columns)
-        d_tau = torch.zeros_like(tau) if tau is not None else None
-        total = rows.new_zeros(())
-        step = max(1, BLOCK // len(columns))
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
-            similarity = part @ columns.T
-            value, gradient = block(similarity, start)
+        total = z.new_zeros(())
+        step = max(1, BLOCK // len(z))
+        if wanted:
+            d_rows, d_columns = torch.empty_like(z), torch.zeros_like(z)
+            d_tau = torch.zeros_like(tau) if tau is not None else None
+        for start in range(0, len(z), step):
+            part = z[start : start + step]
+            similarity = part @ z.T
+            value, gradient = block(similarity, start, wanted)
             total += value
+            if not wanted:
+                continue
             if d_tau is not None and tau is not None:
                 # A loss of s / tau: its slope in tau follows from its slope in s.
                 d_tau -= (gradient * similarity).sum() / tau
-            torch.mm(gradient, columns, out=d_rows[start : start + step])
+            torch.mm(gradient, z, out=d_rows[start : start + step])
             d_columns.addmm_(gradient.T, part)
-        ctx.save_for_backward(d_rows, d_columns, d_tau)
+        if wanted:
+            ctx.plain = plain
+            ctx.save_for_backward(z, tau, d_rows, d_columns, d_tau)
         return total
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = ctx.saved_tensors
-        return *(None if g is None else scale * g for g in gradients), None
+        z, tau, d_rows, d_columns, d_tau = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *_differentiable(ctx.plain, scale, z, tau), None, None, None
+        slope = None if d_tau is None else scale * d_tau
+        return scale * d_rows + scale * d_columns, slope, None, None, None
+
+
+def _differentiable(
+    plain: Plain, scale: Tensor, z: Tensor, tau: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return gradients that have gradients themselves, for second derivatives.
+
+    Those that were computed on the way are numbers; autograd finds the same again, with their
+    dependence on the inputs, from the plain formula.
+    """
+    inputs = [each for each in (z, tau) if each is not None and each.requires_grad]
+    found = torch.autograd.grad(plain(z), inputs, scale, create_graph=True)
+    slopes = iter(found)
+    return (
+        next(slopes) if z.requires_grad else None,
+        next(slopes) if tau is not None and tau.requires_grad else None,
+    )
+
+
+def no_second_derivative(_: Tensor) -> Tensor:
+    """Refuse second derivatives of a surrogate, in place of its plain formula."""
+    raise RuntimeError(
+        "the value of this loss is a surrogate, of which only the first derivative has a meaning: "
+        "for second derivatives differentiate the objective itself, the function "
+        "dytemp.losses.sogclr.robust_objective of the similarities"
+    )
+
+
+class _Surrogate(torch.autograd.Function):
+    """The identity, with one derivative and no second."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *scale: Tensor) -> Tensor:
+        return no_second_derivative(scale[0]) if torch.is_grad_enabled() else scale[0]
+
+
+def surrogate(value: Tensor) -> Tensor:
+    """Return a value of which only the first derivative has a meaning; others are refused."""
+    result: Tensor = _Surrogate.apply(value)
+    return result
+
+
+def held(temperature: Temperature, similarity: Tensor, index: Tensor | None) -> Tensor:
+    """Return temperatures for a loss that takes them as constants; refuse one that is none.
+
+    Raises
+    ------
+    TypeError
+        If the temperature has a gradient, for parameters or for the similarity, that would be lost.
+    """
+    leaf = similarity.detach()
+    if not temperature.fused and not torch.is_inference_mode_enabled():
+        leaf.requires_grad_()
+    with torch.set_grad_enabled(leaf.requires_grad):
+        tau: Tensor = temperature(leaf, index)
+    if tau.requires_grad:
+        raise TypeError(
+            "temperature must not require a gradient here, where it counts as a constant: "
+            f"detach what {type(temperature).__name__} returns, or take a loss such as NTXent"
+        )
+    return tau
+
+
+def fused(temperature: Temperature) -> bool:
+    """Say whether a loss computes the gradient itself, or leaves it to autograd.
+
+    A compiler does better with plain formulas, which it fuses as it likes.
+    """
+    return temperature.fused and not torch.compiler.is_compiling()
 
 
 def learned(temperature: Temperature) -> Tensor | None:
@@ -187,21 +352,28 @@ def learned(temperature: Temperature) -> Tensor | None:
     return tau if isinstance(tau, Tensor) and tau.requires_grad else None
 
 
-def blockwise(rows: Tensor, columns: Tensor, temperature: Temperature, block: Block) -> Tensor:
-    """Return the sum over the rows of a loss of their similarities to the columns.
+def blockwise(z: Tensor, temperature: Temperature, block: Block, plain: Plain) -> Tensor:
+    """Return the sum over the rows of a loss of their similarities to each other.
 
     Parameters
     ----------
-    rows, columns : Tensor
-        Unit vectors of shapes (M, D) and (N, D).
+    z : Tensor
+        Unit vectors of shape (N, D).
     temperature : Temperature
         Passes its gradient on if it is a learned `Constant`.
     block : callable
-        Takes similarities (m, N) of the rows from number `start` on; returns the sum of their
-        losses and its gradient with respect to the similarities.
+        Takes similarities (m, N) of the rows from number `start` on, and whether a gradient is
+        wanted; returns the sum of their losses and its gradient with respect to the similarities.
+    plain : callable
+        The same sum as a function of z, for second derivatives.
     """
-    total: Tensor = _Blockwise.apply(rows, columns, learned(temperature), block)
+    tau = learned(temperature)
+    total: Tensor = _Blockwise.apply(z, tau, block, plain, _wanted(z, tau))
     return total
+
+
+def _wanted(z: Tensor, tau: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and (z.requires_grad or tau is not None)
 
 
 class _Symmetric(torch.autograd.Function):
@@ -209,7 +381,13 @@ class _Symmetric(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, tau: float, offsets: Sequence[int], learned_tau: Tensor | None
+        ctx: Any,
+        z: Tensor,
+        tau: float,
+        offsets: Sequence[int],
+        learned_tau: Tensor | None,
+        plain: Plain,
+        wanted: bool,
     ) -> Tensor:
         scaled = z / tau
         starts = range(0, len(z), TILE)
@@ -230,11 +408,13 @@ class _Symmetric(torch.autograd.Function):
             totals[top : top + TILE] += part.sum(dim=1)
             if top < left:
                 totals[left : left + TILE] += part.sum(dim=0)
-            if len(z) ** 2 <= KEPT:
+            if wanted and len(z) ** 2 <= KEPT:
                 kept[top, left] = part
 
         positives = z.roll(len(z) // 2, dims=0)
         total = totals.log().sum() + (1 - (z * positives).sum(dim=1)).sum() / tau
+        if not wanted:
+            return total
         weights, gradient = 1 / totals, positives.mul_(-2)
         for top, left in places:
             rows, columns = slice(top, top + TILE), slice(left, left + TILE)
@@ -246,18 +426,22 @@ class _Symmetric(torch.autograd.Function):
         gradient /= tau
         # z . gradient counts the slope of each similarity twice; see `_Blockwise` for the rest.
         d_tau = None if learned_tau is None else (z * gradient).sum().to(learned_tau) / (-2 * tau)
-        ctx.save_for_backward(gradient, d_tau)
+        ctx.plain = plain
+        ctx.save_for_backward(z, learned_tau, gradient, d_tau)
         return total
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, d_tau = ctx.saved_tensors
-        return scale * gradient, None, None, None if d_tau is None else scale * d_tau
+        z, learned_tau, gradient, d_tau = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            d_z, slope = _differentiable(ctx.plain, scale, z, learned_tau)
+        else:
+            d_z, slope = scale * gradient, None if d_tau is None else scale * d_tau
+        return d_z, None, None, slope, None, None
 
 
 def symmetric(
-    z: Tensor, tau: float, offsets: Sequence[int], learned_tau: Tensor | None = None
+    z: Tensor, tau: float, offsets: Sequence[int], learned_tau: Tensor | None, plain: Plain
 ) -> Tensor:
     r"""Return a sum of softmax losses between the vectors of one set, at one temperature.
 
@@ -276,10 +460,13 @@ def symmetric(
         The temperature, from `one_temperature`.
     offsets : sequence of int
         Diagonals of the matrix that do not count in T; with one comes its mirror image.
-    learned_tau : Tensor, optional
+    learned_tau : Tensor or None
         The same temperature, if it is to have a gradient.
+    plain : callable
+        The same sum as a function of z, for second derivatives.
     """
-    total: Tensor = _Symmetric.apply(z, tau, offsets, learned_tau)
+    wanted = _wanted(z, learned_tau)
+    total: Tensor = _Symmetric.apply(z, tau, offsets, learned_tau, plain, wanted)
     return total
 
 
@@ -291,5 +478,5 @@ def one_temperature(temperature: Temperature, length: int) -> float | None:
     """
     if length**2 <= BLOCK or not isinstance(temperature, OfTime):
         return None
-    tau = temperature.at(temperature.epoch)
+    tau = temperature.now
     return tau if 2 / tau < 80 else None

@@ -13,6 +13,7 @@ released code does, its oddities included (each is named where it happens).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -20,8 +21,18 @@ from torch import Tensor
 
 from dytemp import checks
 from dytemp.losses.infonce import partners, softmax_
-from dytemp.losses.pairs import PairLoss, blockwise
-from dytemp.schedules import STATE, Individual, Temperature, as_temperature, is_learned
+from dytemp.losses.pairs import PairLoss, blockwise, held, no_second_derivative, surrogate
+from dytemp.schedules import (
+    STATE,
+    Bound,
+    Individual,
+    OfTime,
+    Temperature,
+    Timed,
+    as_temperature,
+    as_time,
+    is_learned,
+)
 
 VARIANTS = ("paper", "official")
 
@@ -62,7 +73,20 @@ def robust_objective(h: Tensor, tau: Tensor | float, rho: float) -> Tensor:
 # ---------------------------------------------------------------------------------- one modality
 
 
-class SogCLR(PairLoss):
+class _Global(PairLoss):
+    """A loss that remembers something of every sample."""
+
+    remembers = True
+
+    def _positions(self, index: Tensor | None, batch: int, size: int) -> Tensor:
+        """Return the positions of the batch; in training none may occur twice."""
+        checked = checks.index(index, batch, size)
+        if self.training:
+            checks.unrepeated(checked)
+        return checked
+
+
+class SogCLR(_Global):
     """Global contrastive loss of images (SogCLR): 2B anchors, 2B - 2 negatives each.
 
     The value is the sum over the two views, the mean over the images, as in the authors' code.
@@ -75,7 +99,7 @@ class SogCLR(PairLoss):
         Number of samples in the data set: `index` runs from 0 to size - 1.
     temperature : float or Temperature
         A number, a time schedule or `PerClass`.
-    gamma : float
+    gamma : float or time schedule
         Weight of the newest batch in the moving average, in (0, 1].
     variant : {"paper", "official"}
         ``"official"`` starts the average at 0 instead of at its first value, and stores the sum
@@ -86,12 +110,12 @@ class SogCLR(PairLoss):
         self,
         size: int,
         temperature: float | Temperature = 0.1,
-        gamma: float = 0.9,
+        gamma: Bound = 0.9,
         variant: str = "paper",
     ) -> None:
         super().__init__()
         size = checks.integer("size", size, at_least=1)
-        self.gamma = checks.number("gamma", gamma, above=0, at_most=1)
+        self.gamma = _weight(gamma)
         self.variant = cast(str, checks.choice("variant", variant, VARIANTS))
         self.use(_given(temperature), "time", "sample")
         self.needs_index = True
@@ -100,30 +124,30 @@ class SogCLR(PairLoss):
 
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""
-        index = checks.index(index, len(z1), len(self.log_average))
+        index = self._positions(index, len(z1), len(self.log_average))
         z, owners = torch.cat([z1, z2]), torch.cat([index, index])
         old = self.log_average[owners, None].to(z.dtype)
-        restart = self._restarts(old)
+        restart, gamma = self._restarts(old), _now(self.gamma)
         others, negatives = partners(len(z), z.device), len(z) - 2
         # Room from the start, as in the losses of the softmax family.
         averages, tau_slopes, taus = z.new_empty(3, len(z), 1)
 
-        def block(similarity: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        def block(similarity: Tensor, start: int, wanted: bool) -> tuple[Tensor, Tensor]:
             rows = slice(start, start + len(similarity))
-            tau = self.temperature(similarity, owners[rows])
+            tau = held(self.temperature, similarity, owners[rows])
             weights = similarity / tau
             positives = others[rows, None]
             weights.diagonal(start).fill_(-torch.inf)  # neither the anchor itself
             weights.scatter_(1, positives, -torch.inf)  # nor its other view is a negative
             newest = softmax_(weights) - math.log(negatives)
-            average = moving_log_average(old[rows], newest, self.gamma, restart[rows])
+            average = moving_log_average(old[rows], newest, gamma, restart[rows])
             weights.mul_(torch.exp(newest - average))  # = exp(s / tau) / (m average)
             pull = (weights * similarity).sum(dim=1, keepdim=True)
             averages[rows], tau_slopes[rows], taus[rows] = average, average - pull / tau, tau
             weights.scatter_(1, positives, -1)
             return pull.sum() - similarity.gather(1, positives).sum(), weights
 
-        loss = blockwise(z, z, self.temperature, block) / len(z1)
+        loss = blockwise(z, self.temperature, block, no_second_derivative) / len(z1)
         self.tau_now = taus.mean()
         if self.training:
             first, second = averages[:, 0].to(self.log_average).chunk(2)
@@ -163,8 +187,8 @@ class ISogCLR(SogCLR):
         Start and bounds of the temperatures.
     eta, beta : float
         Step size, and weight of the newest gradient in its moving average.
-    gamma : float
-        Weight of the newest batch in the moving average of the objective.
+    gamma : float or time schedule
+        Weight of the newest batch in the moving average of the objective, in (0, 1].
     clip : float or None
         Bound of the gradient for tau (the code has 3; None for the algorithm as written).
     variant : {"paper", "official"}
@@ -186,7 +210,7 @@ class ISogCLR(SogCLR):
         tau_max: float = 1.0,
         eta: float = 0.03,
         beta: float = 0.5,
-        gamma: float = 0.8,
+        gamma: Bound = 0.8,
         clip: float | None = 3.0,
         variant: str = "paper",
     ) -> None:
@@ -199,11 +223,6 @@ class ISogCLR(SogCLR):
     def tau(self) -> Tensor:
         """The temperature of every sample, shape (size,)."""
         return cast(Tensor, self.temperature.tau)
-
-    def set_epoch(self, epoch: float) -> None:
-        """Set the epoch; 0 restarts the moving averages of the official variant."""
-        super().set_epoch(epoch)
-        self.epoch = epoch
 
     @property
     def _stores_sum(self) -> bool:
@@ -226,15 +245,29 @@ def _given(temperature: float | Temperature) -> Temperature:
     return result
 
 
+def _weight(gamma: Bound) -> OfTime:
+    """Take the weight of the newest batch: a number in (0, 1], or a schedule of such numbers."""
+    if not isinstance(gamma, Temperature):
+        checks.number("gamma", gamma, above=0, at_most=1)
+    schedule = as_time(gamma, "gamma")
+    _now(schedule)
+    return schedule
+
+
+def _now(gamma: OfTime) -> float:
+    """Return the weight of the newest batch in the current epoch."""
+    return checks.number("gamma", gamma.at(gamma.epoch), above=0, at_most=1)
+
+
 # --------------------------------------------------------------------------- images and their texts
 
 
-class _Side(torch.nn.Module):
+class _Side(Timed):
     """The anchors of one modality: their moving averages, and maybe their temperatures."""
 
-    def __init__(self, size: int, temperature: Temperature, gamma: float, variant: str) -> None:
+    def __init__(self, size: int, temperature: Temperature, variant: str) -> None:
         super().__init__()
-        self.gamma, self.variant, self.temperature = gamma, variant, temperature
+        self.variant, self.temperature = variant, temperature
         self.register_buffer("log_average", torch.full((size,), -torch.inf, dtype=STATE))
         self.log_average: Tensor
         if variant == "official":
@@ -244,49 +277,70 @@ class _Side(torch.nn.Module):
             self.shift: Tensor
 
     def forward(
-        self, similarity: Tensor, index: Tensor, rho: float | None
+        self, anchors: Tensor, similarity: Tensor, index: Tensor, gamma: float, rho: float | None
     ) -> tuple[Tensor, Tensor]:
         """Return the loss of the rows of a (B, B) matrix, and their temperatures.
 
-        Temperatures are learned if there is a `rho` to learn them by.
+        Temperatures are learned if there is a `rho` to learn them by: a table takes its step here,
+        a network is given its gradient by a term without value.
         """
         h = similarity - similarity.diagonal()[:, None]
         others = len(h) - 1
+        self.temperature.see(anchors.detach())
+        tau = self.temperature(h, index) if self._network else held(self.temperature, h, index)
         with torch.no_grad():
-            tau = self.temperature(h, index)
             rule = self._official if self.variant == "official" else self._paper
-            weights, log_average = rule(h / tau, index)
-            if self.training and rho is not None:
+            weights, log_average = rule(h / tau, index, gamma)
+        loss = (weights * h).sum(dim=1).mean() / others
+        if rho is not None:
+            with torch.no_grad():
                 tau_slope = log_average + rho - (weights * h / tau).sum(dim=1) / others
+            if self._network:
+                lesson = (tau_slope * tau[:, 0]).mean()
+                loss = loss + lesson - lesson.detach()
+            elif self.training:
                 cast(Individual, self.temperature).descend(index, tau_slope)
-        return (weights * h).sum(dim=1).mean() / others, tau
+        return loss, tau.detach()
 
-    def _paper(self, logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def _network(self) -> bool:
+        return self.temperature.depends_on == "embedding"
+
+    def _paper(self, logits: Tensor, index: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
         """Average over the negatives alone, from its first value on."""
         logits = logits.clone()
         logits.fill_diagonal_(-torch.inf)
         newest = logits.logsumexp(dim=1) - math.log(len(logits) - 1)
         old = self.log_average[index].to(logits.dtype)
-        average = moving_log_average(old, newest, self.gamma, torch.isinf(old))
+        average = moving_log_average(old, newest, gamma, torch.isinf(old))
         if self.training:
             self.log_average[index] = average.to(self.log_average)
         return torch.exp(logits - average[:, None]), average
 
-    def _official(self, logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Follow the released code: positive in the sum, start at 0, a shift that never falls."""
+    def _official(self, logits: Tensor, index: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+        """Follow the released code: positive in the sum, start at 0, a shift that never falls.
+
+        That of TempNet has no positive in the sum, restarts in epoch 0, and has a floor.
+        """
+        network, others = self._network, len(logits) - 1
         old_shift = self.shift[index].to(logits.dtype)
         shift = torch.maximum(old_shift, logits.amax(dim=1))
         terms = torch.exp(logits - shift[:, None])
-        newest = terms.sum(dim=1) / (len(logits) - 1)
+        if network:
+            terms.fill_diagonal_(0)
+            gamma = gamma if self.temperature.epoch else 1.0
+        newest = terms.sum(dim=1) / others
         average = self.average[index].to(logits.dtype) * torch.exp(old_shift - shift)
-        average = (1 - self.gamma) * average + self.gamma * newest
+        average = (1 - gamma) * average + gamma * newest
         if self.training:
             self.average[index] = average.to(self.average)
             self.shift[index] = shift.to(self.shift)
-        return terms / (average[:, None] + 1e-10), average.log() + shift
+        average = average.clamp(min=1e-14 / others) if network else average
+        floor = 0 if network else 1e-10
+        return terms / (average[:, None] + floor), average.log() + shift
 
 
-class BimodalSogCLR(PairLoss):
+class BimodalSogCLR(_Global):
     """Global contrastive loss of image-text pairs: z1 are images, z2 texts.
 
     The value is the mean over the images plus the mean over the texts.
@@ -306,7 +360,7 @@ class BimodalSogCLR(PairLoss):
         self,
         size: int,
         temperature: float | Temperature = 0.07,
-        gamma: float = 0.8,
+        gamma: Bound = 0.8,
         variant: str = "paper",
     ) -> None:
         super().__init__()
@@ -315,23 +369,24 @@ class BimodalSogCLR(PairLoss):
         self._set_sides(size, given, given, gamma, variant)
 
     def _set_sides(
-        self, size: int, image: Temperature, text: Temperature, gamma: float, variant: str
+        self, size: int, image: Temperature, text: Temperature, gamma: Bound, variant: str
     ) -> None:
         self.needs_index = True
         self.size = checks.integer("size", size, at_least=1)
-        gamma = checks.number("gamma", gamma, above=0, at_most=1)
+        self.gamma = _weight(gamma)
         checks.choice("variant", variant, VARIANTS)
-        self.image = _Side(self.size, image, gamma, variant)
-        self.text = _Side(self.size, text, gamma, variant)
+        self.image = _Side(self.size, image, variant)
+        self.text = _Side(self.size, text, variant)
 
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""
-        index = checks.index(index, len(z1), self.size)
+        index = self._positions(index, len(z1), self.size)
         similarity = z1 @ z2.T
-        image_loss, tau_image = self.image(similarity, index, self.rho)
-        text_loss, tau_text = self.text(similarity.T, index, self.rho)
+        gamma = _now(self.gamma)
+        image_loss, tau_image = self.image(z1, similarity, index, gamma, self.rho)
+        text_loss, tau_text = self.text(z2, similarity.T, index, gamma, self.rho)
         self.tau_now = (tau_image.mean() + tau_text.mean()) / 2
-        return cast(Tensor, image_loss + text_loss)
+        return surrogate(image_loss + text_loss)
 
 
 class BimodalISogCLR(BimodalSogCLR):
@@ -343,12 +398,18 @@ class BimodalISogCLR(BimodalSogCLR):
         As for `ISogCLR`, here with the values of the authors' example for image-text pairs. In a
         batch of B pairs the KL divergence is at most log(B - 1): a larger `rho` has no solution.
     variant : {"paper", "official"}
-        See `BimodalSogCLR`.
+        See `BimodalSogCLR`. With networks, the code of TempNet: no positive in the average, which
+        restarts in epoch 0 (as long as `set_epoch` says 0) and has a floor of 1e-14.
+    temperature : pair of TemperatureNetwork, optional
+        Networks for the images and the texts take the place of the two tables (TempNet); what
+        describes the tables has no effect then. The embeddings learn from the loss and the
+        networks from their own slope, d tau_i / B times that of the objective: one backward
+        serves both, and any optimiser the networks.
 
     Attributes
     ----------
     tau_image, tau_text : Tensor
-        The temperatures, shape (size,) each.
+        The temperatures, shape (size,) each; with networks those of the last call, shape (B,).
     """
 
     def __init__(
@@ -360,13 +421,20 @@ class BimodalISogCLR(BimodalSogCLR):
         tau_max: float = 1.0,
         eta: float = 0.03,
         beta: float = 0.9,
-        gamma: float = 0.8,
+        gamma: Bound = 0.8,
         clip: float | None = 5.0,
         variant: str = "paper",
+        temperature: Sequence[Temperature] | None = None,
     ) -> None:
         PairLoss.__init__(self)
         settings = (size, tau_init, tau_min, tau_max, eta, beta, clip)
-        self._set_sides(size, Individual(*settings), Individual(*settings), gamma, variant)
+        if temperature is None:
+            self._set_sides(size, Individual(*settings), Individual(*settings), gamma, variant)
+        else:
+            if not isinstance(temperature, Sequence) or len(temperature) != 2:
+                raise TypeError(f"temperature must be a pair of networks, got {temperature!r}")
+            image, text = (self.fitting(as_temperature(t), "embedding") for t in temperature)
+            self._set_sides(size, image, text, gamma, variant)
         self.rho = checks.number("rho", rho, at_least=0)
 
     @property

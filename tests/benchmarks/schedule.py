@@ -2,7 +2,7 @@
 
 Two runs at scale small on noise, one with a constant temperature and one with the cosine of TS,
 take turns epoch by epoch. The last row is the excess of the cosine over the constant in paired
-epochs: its median column is the mean, min and max are the 95 % bootstrap interval of that mean.
+epochs: its median column is the mean, min and max are the 95 % interval (Student t) of that mean.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.step import session
 from benchmarks.timing import aim, interleaved, rows
 from dytemp import losses, schedules
-from dytemp.lab.studies.statistics import bootstrap_mean
+from dytemp.lab.studies.statistics import mean_interval
 
 CONSTANT, COSINE = "constant 0.2", "cosine 0.1 to 1.0"
 
@@ -33,7 +33,7 @@ def measure(
 
     seconds = interleaved({name: lambda name=name: epoch(name) for name in runs}, repetitions)
     excess = 100 * np.log(np.divide(seconds[COSINE], seconds[CONSTANT]))
-    found = bootstrap_mean(excess.tolist())
+    found = mean_interval(excess.tolist())
     per_step = {name: [value / steps for value in values] for name, values in seconds.items()}
     interval = {"cosine over constant": [found.low, found.mean, found.high]}
     measurements = [

@@ -13,7 +13,13 @@ from conftest import ROOT
 # From the bottom up; a module may import from floors below and from its own room.
 FLOORS = (
     ["dytemp.checks", "dytemp.schedules", "dytemp.losses", "dytemp.metrics", "dytemp"],
-    ["dytemp.lab.paths", "dytemp.lab.scales", "dytemp.lab"],
+    [
+        "dytemp.lab.files",
+        "dytemp.lab.paths",
+        "dytemp.lab.scales",
+        "dytemp.lab.yaml_files",
+        "dytemp.lab",
+    ],
     ["dytemp.lab.datasets"],
     ["dytemp.lab.training"],
     ["dytemp.lab.studies"],

@@ -52,6 +52,15 @@ LOOKS = {
     "two constants": Look("#a64d79", "H", "--"),
     "MACL": Look("#a0703f", "p", "-."),
     "DCL": Look("#c0509a", "h", "-."),
+    "DCLW": Look("#9a5fb5", "H", ":"),
+    "HCL": Look("#a85c32", "<", "--"),
+    "SimCo": Look("#3d7fa6", "s", ":"),
+    "PPS": Look("#5a6fc0", "v", "-."),
+    "TeMo": Look("#2f8585", ">", "-."),
+    "RGCL": Look("#b04a5a", "P", "-"),
+    "TempNet": Look("#4f7f3f", "d", "--"),
+    "SigLIP": Look("#7d7a2f", "p", "-."),
+    "spectral": Look("#858585", "*", ":"),
     "learned": Look("#7b68c8", "8", "--"),
     "paper": Look("#8c8c8c", "*", "--"),
 }
@@ -118,6 +127,7 @@ def panels(count: int, width: float = 8.5, height: float = 3.2, **options: Any) 
     figure, axes = plt.subplots(rows, 2, figsize=(width, height * rows), squeeze=False, **options)
     for spare in axes.flat[count:]:
         spare.remove()
+        axes[-2, 1].tick_params(labelbottom=True)  # now the lowest of its column
     return figure, axes.flat[:count]
 
 

@@ -3,6 +3,7 @@
 Images are uint8 tensors (N, C, H, W), the whole data set in memory.
 """
 
+from dytemp.lab.datasets.fingerprints import fingerprint, own_fingerprint
 from dytemp.lab.datasets.loading import load
 from dytemp.lab.datasets.long_tails import (
     content_keys,
@@ -22,8 +23,10 @@ __all__ = [
     "Split",
     "class_order",
     "content_keys",
+    "fingerprint",
     "load",
     "long_tail_counts",
     "long_tail_indices",
+    "own_fingerprint",
     "split",
 ]

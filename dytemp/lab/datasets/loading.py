@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from dytemp.lab.datasets.embedded import mnist5k
@@ -12,7 +13,11 @@ from dytemp.lab.datasets.public import PUBLIC, from_torchvision
 from dytemp.lab.datasets.scenes import scenes
 from dytemp.lab.datasets.types import Dataset
 
-_EMBEDDED = ("mnist5k", "scenes", "prototypes")
+_EMBEDDED: dict[str, Callable[[], Dataset]] = {
+    "mnist5k": mnist5k,
+    "scenes": scenes,
+    "prototypes": prototypes,
+}
 
 
 def load(name: str, root: str | os.PathLike[str] | None = None, download: bool = False) -> Dataset:
@@ -50,27 +55,39 @@ def load(name: str, root: str | os.PathLike[str] | None = None, download: bool =
         raise TypeError(f"name must be a string, got {type(name).__name__} {name!r}")
     if not name or Path(name).name != name:
         raise ValueError(f"name must be the plain name of a data set, got {name!r}")
-    if name == "mnist5k":
-        return mnist5k()
-    if name == "scenes":
-        return scenes()
-    if name == "prototypes":
-        return prototypes()
+    folder = _folder(root)
+    if name in _EMBEDDED:
+        if folder and (folder / f"{name}.npz").is_file():
+            raise ValueError(
+                f"{folder / name}.npz would never be read, since {name!r} names a data set that "
+                "comes with the package: give the file another name"
+            )
+        return _EMBEDDED[name]()
+    if folder is None:
+        raise FileNotFoundError(_advice(name, "a folder of yours"))
+    file, public = own_file(name, root), PUBLIC.get(name)
+    if file is not None:
+        return from_npz(name, file)
+    if public and (download or (folder / public.folder).is_dir()):
+        return from_torchvision(name, public, folder, download)
+    raise FileNotFoundError(_advice(name, str(folder)))
 
+
+def own_file(name: str, root: str | os.PathLike[str] | None = None) -> Path | None:
+    """Return the npz file that a data set is read from; None if there is none, or none is read."""
+    folder, public = _folder(root), PUBLIC.get(name)
+    if folder is None or name in _EMBEDDED or (public and (folder / public.folder).is_dir()):
+        return None
+    file = folder / f"{name}.npz"
+    return file if file.is_file() else None
+
+
+def _folder(root: str | os.PathLike[str] | None) -> Path | None:
+    """Return the folder of the data sets, if one was chosen."""
     if root is not None and not isinstance(root, (str, os.PathLike)):
         raise TypeError(f"root must be a path, got {type(root).__name__} {root!r}")
     chosen = root or os.environ.get("DYTEMP_DATA")
-    if not chosen:
-        raise FileNotFoundError(_advice(name, "a folder of yours"))
-    folder = Path(chosen).expanduser()
-    file, public = folder / f"{name}.npz", PUBLIC.get(name)
-    if public and (folder / public.folder).is_dir():
-        return from_torchvision(name, public, folder, download)
-    if file.is_file():
-        return from_npz(name, file)
-    if public and download:
-        return from_torchvision(name, public, folder, download)
-    raise FileNotFoundError(_advice(name, str(folder)))
+    return Path(chosen).expanduser() if chosen else None
 
 
 def _advice(name: str, folder: str) -> str:
@@ -81,8 +98,8 @@ def _advice(name: str, folder: str) -> str:
         return (
             f"data set {name!r} is looked for in {folder}, which has neither the folder "
             f"{public.folder} nor the file {name}.npz ({where}). Get it there with "
-            f"load({name!r}, root=..., download=True) ({public.size}), or unpack a copy of "
-            f"{public.archive} there."
+            f"`python -m dytemp fetch {name} --to FOLDER`, in Python with load({name!r}, root=..., "
+            f"download=True) ({public.size}), or unpack a copy of {public.archive} there."
         )
     known = ", ".join((*_EMBEDDED, *PUBLIC))
     return (

@@ -108,8 +108,8 @@ def long_tail_indices(
 
     Parameters
     ----------
-    labels : int64 tensor (N,)
-    keys : int64 tensor (N,)
+    labels : integers (N,)
+    keys : integers (N,)
         From `content_keys`.
     ratio, n_max
         As in `long_tail_counts`.
@@ -128,8 +128,8 @@ def long_tail_indices(
     TypeError, ValueError
         If an argument is not allowed, or a class has fewer images than the long tail asks for.
     """
-    length = labels.numel() if isinstance(labels, Tensor) else 0
-    if checks.integers("labels", labels, length).numel() == 0:
+    labels = checks.integers("labels", labels)
+    if not len(labels):
         raise ValueError("labels must be an int64 tensor (N,), N >= 1, got no label")
     if permutation is not None:
         permutation = _whole_numbers(permutation)
@@ -219,8 +219,8 @@ def _by_class(profile: Sequence[int], order: Sequence[int]) -> list[int]:
 
 def choose(labels: Tensor, keys: Tensor, counts: Sequence[int], wanted_by: str) -> Tensor:
     """Positions of the `counts[k]` smallest keys of each class k, in ascending order of keys."""
-    checks.integers("labels", labels, len(labels), len(counts))
-    checks.integers("keys", keys, len(labels))
+    labels = checks.integers("labels", labels, size=len(counts))
+    keys = checks.integers("keys", keys, len(labels))
     # Equal keys are equal images; the label decides between two such images of different classes.
     order = torch.from_numpy(np.lexsort((labels.numpy(), keys.numpy())))
     ranked = labels[order]
@@ -228,8 +228,10 @@ def choose(labels: Tensor, keys: Tensor, counts: Sequence[int], wanted_by: str) 
     for k, count in enumerate(counts):
         members = (ranked == k).nonzero().flatten()
         if len(members) < count:
+            way_out = "; None (null in YAML) takes all images as they are"
             raise ValueError(
                 f"class {k} has {len(members)} images, but {wanted_by} asks for {count} of them"
+                + way_out * wanted_by.startswith("n_max")
             )
         chosen[members[:count]] = True
     return order[chosen]

@@ -31,6 +31,12 @@ def from_npz(name: str, file: Path) -> Dataset:
         )
     train_labels, test_labels = (_labels(file, part, arrays) for part in ("train", "test"))
     class_names = _class_names(file, arrays)
+    counts = train_labels[train_labels >= 0].bincount(minlength=1)
+    if counts[0] == 0 and int(train_labels.min()) == 1:
+        raise ValueError(
+            f"{file}: labels must count from 0, but class 0 has no training image and the labels "
+            f"are {int(train_labels.min())} .. {int(train_labels.max())}: take 1 from all of them"
+        )
     for key, labels in (("train_labels", train_labels), ("test_labels", test_labels)):
         if not 0 <= int(labels.min()) <= int(labels.max()) < len(class_names):
             raise ValueError(

@@ -64,8 +64,8 @@ def from_torchvision(name: str, public: Public, folder: Path, download: bool) ->
         damaged = _damaged(folder / public.folder, files) or [folder / public.archive]
         raise ValueError(
             f"{damaged[0]} is missing or damaged. Delete {folder / public.folder} and the archive "
-            f"beside it, then get the data set again with load({name!r}, root=..., download=True) "
-            f"({public.size}), or unpack a copy of {public.archive} in {folder}."
+            f"beside it, then get the data set again with `python -m dytemp fetch {name} --to "
+            f"{folder}` ({public.size}), or unpack a copy of {public.archive} there."
         ) from error
     except OSError as error:
         if not download:

@@ -142,8 +142,9 @@ def configs(
     ----------
     study : str
         "ts", "ts_geometry" (where its images lie on the sphere), "ts_synthetic" (generated
-        patterns), "isogclr", "isogclr_balanced" (as many images, all classes of one size),
-        "isogclr_captions" or "dystress".
+        patterns), "ts_synthetic_geometry", "isogclr", "isogclr_balanced" (as many images, all
+        classes of one size), "isogclr_captions", "dystress", "successors" (rules that came later,
+        on images) or "successors_captions" (on images with texts).
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     draws : sequence of int, optional
@@ -172,19 +173,27 @@ def configs(
     if not numbers or len(set(numbers)) < len(numbers):
         raise ValueError(f"draws must be different numbers, at least one, got {numbers!r}")
     settings = {
-        number: {k: v for k, v in _of_draw(study, base, number).items() if k not in changes}
+        number: {k: v for k, v in _of_draw(base, number).items() if k not in changes}
         for number in numbers
     }
     return {
         method: {
             number: tuple(
-                Config(**base | of_draw | {"loss": loss, "seed": seed})
+                Config(**base | of_draw | {"loss": _drawn(loss, number), "seed": seed})
                 for seed in (_seeds(base, number) if seeds is None else seeds)
             )
             for number, of_draw in settings.items()
         }
         for method, loss in methods.items()
     }
+
+
+def _drawn(loss: Spec, number: int) -> Spec:
+    """Let a random temperature take its sequence from the draw."""
+    temperature = loss.get("temperature")
+    if isinstance(temperature, dict) and temperature["name"] == "Random":
+        return loss | {"temperature": temperature | {"seed": number}}
+    return loss
 
 
 def default_draws(study: str, scale: str) -> tuple[int, ...]:
@@ -206,11 +215,11 @@ def draw(number: int) -> Spec:
     return {"permutation": number, "split_seed": number, "seed": number}
 
 
-def _of_draw(study: str, base: Spec, number: int) -> Spec:
+def _of_draw(base: Spec, number: int) -> Spec:
     """Return which images a draw has, and in which class order."""
     found = draw(number)
     found.pop("seed")
-    if study == "ts_synthetic":  # recorded before there were drawn class orders
+    if base["data"] == "prototypes":  # recorded before there were drawn class orders
         return {"split_seed": number - 1, "permutation": 1 + (number - 1) % 5}
     if base["n_max"] is None:
         found.pop("permutation")  # all images there are, with their own frequencies
@@ -223,7 +232,9 @@ def _seeds(base: Spec, number: int) -> tuple[int, ...]:
     """Return the seeds of a draw: its number, or those that were recorded before."""
     if base["data"] == "prototypes":
         return (number - 1,)
-    return (0, 1) if _recorded_first(base, number) else (number,)
+    if not _recorded_first(base, number):
+        return (number,)
+    return (0,) if base.get("geometry") else (0, 1)  # of the geometry one was recorded
 
 
 def _recorded_first(base: Spec, number: int) -> bool:
@@ -264,9 +275,13 @@ def _settings(study: str, protocol: str) -> Spec:
         return SYNTHETIC | points | {"epochs": epochs, "warmup_epochs": epochs // 200}
     if study == "ts_geometry":
         return _settings("ts", protocol) | {"geometry": True, "evaluate_every": 4, "probes": ()}
-    if study == "isogclr_captions":
+    if study == "ts_synthetic_geometry":
+        at_the_end = {"geometry": True, "evaluate_every": 0, "probes": ()}
+        return _settings("ts_synthetic", protocol) | at_the_end
+    if study.endswith("_captions"):
         return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
-    name = "isogclr" if study == "isogclr_balanced" else study
+    # A study of no paper takes the settings of the one that it is about, or compared with.
+    name = {"isogclr_balanced": "isogclr", "successors": "ts"}.get(study, study)
     return {"quick": QUICK, "small": SMALL, "paper": PAPER[name]}[protocol]
 
 
@@ -325,6 +340,10 @@ def _ts_synthetic(epochs: int) -> dict[str, Spec]:
     )
 
 
+def _ts_synthetic_geometry(epochs: int) -> dict[str, Spec]:
+    return _fixed(0.1, 0.5, 1.0)
+
+
 def _isogclr(epochs: int) -> dict[str, Spec]:
     learned = {"name": "ISogCLR", "rho": 0.4, "tau_init": 0.1, "eta": 0.03, "beta": 0.5}
     global_loss = {"name": "SogCLR", "temperature": 0.1, "gamma": 0.8}
@@ -370,25 +389,68 @@ def _dystress(epochs: int) -> dict[str, Spec]:
     }
 
 
+def _successors(epochs: int) -> dict[str, Spec]:
+    """Return what came after the three papers, each at its own defaults, beside fixed ones."""
+    falling = {"name": "HalfCosine", "start": 1.0, "end": 0.2, "epochs": epochs / 2}
+    global_loss = _isogclr(epochs)["SogCLR"]
+    return _fixed(0.1, 0.2, 0.5) | {
+        "SogCLR": global_loss,
+        "SogCLR, falling γ": global_loss | {"gamma": falling},
+        "DCL": {"name": "DCL", "temperature": 0.1},
+        "DCLW": {"name": "DCLW", "temperature": 0.1, "sigma": 0.5},
+        "HCL": {"name": "HardNegative", "temperature": 0.5, "beta": 1.0, "prior": 0.1},
+        "SimCo": {"name": "DualTemperature", "temperature": 0.1, "ratio": 10.0},
+        "PPS": {"name": "NTXent", "temperature": {"name": "PositiveDistance"}},
+        "spectral": {"name": "Spectral"},
+    }
+
+
+def _successors_captions(epochs: int) -> dict[str, Spec]:
+    """Return the later rules for image-text pairs; one radius for those that have one."""
+    before = _isogclr_captions(epochs)
+    network = {"name": "TemperatureNetwork", "tau_min": 0.01, "tau_max": 0.13}  # starts at 0.07
+    root = {"name": "SimilarityRoot", "tau_min": 0.05, "tau_max": 0.1}
+    networks = {"name": "BimodalISogCLR", "rho": 2.0, "temperature": [network, network]}
+    falling = {"name": "HalfCosine", "start": 1.0, "end": 0.2, "epochs": epochs / 2}
+    scale = {"name": "LogScale"}
+    return {
+        "CLIP": before["CLIP"],
+        "CLIP, learned τ": {"name": "CLIP", "temperature": scale},
+        "SigLIP": {"name": "SigLIP", "temperature": {"name": "LogScale", "tau": 0.1}},
+        "TeMo": {"name": "CLIP", "temperature": root},
+        "RGCL": {"name": "BimodalRGCL", "rho": 2.0, "temperature": scale, "gamma": falling},
+        "iSogCLR": before["iSogCLR"],
+        "TempNet": networks,
+    }
+
+
 # Where the draws are not 1 to 3 (scale quick) or 1 to 5.
 _DRAWS = {
+    ("successors", "quick"): (1,),
+    ("successors_captions", "quick"): (1,),
     ("ts", "quick"): (1, 2),
     ("ts_geometry", "recorded"): (1,),
     ("ts_geometry", "small"): (1,),
     ("ts_synthetic", "recorded"): tuple(range(1, 21)),
     ("ts_synthetic", "small"): tuple(range(1, 21)),
     ("ts_synthetic", "quick"): (1, 2),
+    ("ts_synthetic_geometry", "recorded"): tuple(range(1, 21)),
+    ("ts_synthetic_geometry", "small"): tuple(range(1, 21)),
+    ("ts_synthetic_geometry", "quick"): (1, 2),
 }
 
 # Studies whose results at scale "recorded" are those of another scale than "quick".
-_RECORDED = dict.fromkeys(("ts", "ts_geometry", "ts_synthetic"), "small")
+_RECORDED = dict.fromkeys(("ts", "ts_geometry", "ts_synthetic", "ts_synthetic_geometry"), "small")
 
 _STUDIES = {
     "ts": _ts,
     "ts_geometry": _ts_geometry,
     "ts_synthetic": _ts_synthetic,
+    "ts_synthetic_geometry": _ts_synthetic_geometry,
     "isogclr": _isogclr,
     "isogclr_balanced": _isogclr_balanced,
     "isogclr_captions": _isogclr_captions,
     "dystress": _dystress,
+    "successors": _successors,
+    "successors_captions": _successors_captions,
 }

@@ -9,88 +9,46 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import random
 import shutil
-import subprocess
-from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from filelock import FileLock
+import torch
+from filelock import FileLock, Timeout
 
-import dytemp
 from dytemp import checks
-from dytemp.lab import datasets, scales, training
+from dytemp.lab import datasets, files, scales, training
+from dytemp.lab.studies import record
+from dytemp.lab.studies.record import Run
+from dytemp.lab.studies.record import read as load
 from dytemp.lab.training import distributed, hardware
 from dytemp.lab.training.configuration import Config, describe
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = [
+    "Interrupted",
+    "Run",
+    "find",
+    "frame",
+    "get",
+    "load",
+    "recorded",
+    "results_folder",
+    "verify",
+]
+
 ACCURACY_TOLERANCE = 0.05  # between machines; see `verify`
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """A finished run.
-
-    Attributes
-    ----------
-    key : str
-        The configuration's.
-    config : Config
-        What was run.
-    metrics : dict
-        Measurements at the last epoch, see `dytemp.lab.training.evaluation.Evaluation`.
-    per_class : dict
-        Accuracy of each class at the last epoch, for each kind of prediction.
-    evaluations : list of dict
-        ``epoch``, ``metrics`` and ``per_class`` of every evaluated epoch, the last one included.
-    curves : dict
-        ``loss``, ``temperature`` and ``learning_rate``, one value for each epoch.
-    counts, groups : list of int
-        Training images of each class; whether it is head (0), mid (1) or tail (2).
-    seconds : dict
-        Wall-clock time of ``training`` and ``evaluation``.
-    images_per_second : float
-        Training images per second.
-    environment : dict
-        Versions, processor, threads, device and precision.
-    code : str
-        Version of dytemp and, from a clone, the commit.
-    arrays : dict of arrays
-        Learned temperatures and labels of the training samples; empty for losses without.
-    """
-
-    key: str
-    config: Config
-    metrics: dict[str, float]
-    per_class: dict[str, list[float]]
-    evaluations: list[dict[str, Any]]
-    curves: dict[str, list[float]]
-    counts: list[int]
-    groups: list[int]
-    seconds: dict[str, float]
-    images_per_second: float
-    environment: dict[str, Any]
-    code: str
-    arrays: dict[str, np.ndarray[Any, Any]]
-
-    def curve(self, metric: str) -> tuple[list[int], list[float]]:
-        """Return the epochs at which a metric was measured, and its values."""
-        points = [(e["epoch"], e["metrics"]) for e in self.evaluations if metric in e["metrics"]]
-        if not points:
-            raise ValueError(f"metric must be one of {', '.join(self.metrics)}, got {metric!r}")
-        return [epoch for epoch, _ in points], [metrics[metric] for _, metrics in points]
-
-    def __str__(self) -> str:
-        return (
-            f"run {self.key} {describe(self.config.loss)} seed {self.config.seed}: "
-            f"kNN@1 {100 * self.metrics['knn1']:.1f} %, {sum(self.seconds.values()):.1f} s"
-        )
+SMALL = ("tiny", "dense")  # encoders that are trained on one thread
+PATIENCE = 5.0  # seconds, before it is said who trains the run
+_KEPT = "Finished runs and the last checkpoint are kept, so that the same call goes on from there."
 
 
 def get(
@@ -99,6 +57,7 @@ def get(
     train: bool = True,
     device: str = "auto",
     root: str | os.PathLike[str] | None = None,
+    label: str | None = "",
 ) -> Run:
     """Return the recorded result of a run, or train and record it.
 
@@ -108,10 +67,11 @@ def get(
         The run; a mapping is read by `Config.from_dict`.
     store : path, optional
         Folder of the results; by default ``data/results`` of the repository. Checkpoints live in
-        its folder ``.work`` until the run is finished.
+        its folder ``.work`` until the run is finished. Where it is the store that the environment's
+        ``DYTEMP_RESULTS`` names, a run that it lacks is read from ``data/results`` too.
     train : bool
         Whether to train a run that is not recorded.
-    device, root
+    device, root, label
         As for `dytemp.lab.training.train`.
 
     Raises
@@ -119,61 +79,108 @@ def get(
     FileNotFoundError
         If the run is not recorded and `train` is False, or its data set is missing.
     ValueError
-        If the recorded result cannot be read, or as `dytemp.lab.training.train`.
+        If the recorded result cannot be read; if it may be trained and its data, a file of one's
+        own, have changed since; or as `dytemp.lab.training.train`.
+    OSError
+        If the store cannot be written; the message says what is kept.
     """
     if not isinstance(config, Config):
         config = Config.from_dict(config)
     folder = results_folder(store)
-    file = folder / f"{config.key}.json"
     with distributed.processes():
-        if distributed.from_first(file.is_file()):
-            return load(file)
+        distributed.agree({"configuration": config.key})
+        if file := distributed.from_first(find(config.key, folder)):
+            run = load(file)
+            if train:
+                _refuse_changed_data(run, file, root)
+            return run
         if not train:
             raise FileNotFoundError(_how_to_train(config, folder))
-        work = folder / ".work" / config.key
-        work.mkdir(parents=True, exist_ok=True)
-        first = distributed.rank() == 0
-        with FileLock(f"{work}.lock") if first else nullcontext():
-            if not distributed.from_first(file.is_file()):
-                outcome = training.train(config, work, device, root)
-                if first:
-                    _record(config, outcome, folder)
-                    print(load(file), flush=True)
+        with one_sentence(), files.explained(_KEPT, scales.RESULTS):
+            return _train(config, folder, device, root, label)
+
+
+def _train(
+    config: Config,
+    folder: Path,
+    device: str,
+    root: str | os.PathLike[str] | None,
+    label: str | None,
+) -> Run:
+    """Train and record a run, unless another process has done it by now."""
+    work = folder / ".work" / config.key
+    first = distributed.rank() == 0
+    with _alone(work) if first else nullcontext():
+        file = distributed.from_first(find(config.key, folder))
+        if file is None:
+            with hardware.threads(threads_of(config)):
+                outcome = training.train(config, work, device, root, label)
+            file = folder / f"{config.key}.json"
             if first:
-                shutil.rmtree(work, ignore_errors=True)
-            distributed.wait_for_all()
-        return load(file)
+                record.write(config, outcome, folder, work)
+                print(load(file), flush=True)
+        if first:
+            shutil.rmtree(work, ignore_errors=True)
+        distributed.wait_for_all()
+    return load(file)
 
 
-def load(file: Path) -> Run:
-    """Read a recorded result.
+def find(key: str, store: str | os.PathLike[str] | None = None) -> Path | None:
+    """Return the file of a recorded run, or None."""
+    files = (layer / f"{key}.json" for layer in scales.layers(results_folder(store)))
+    return next((file for file in files if file.is_file()), None)
 
-    Raises
-    ------
-    ValueError
-        If the file, or the arrays beside it, cannot be read or belong to another configuration.
+
+def threads_of(config: Config) -> int:
+    """Return the number of threads that a run is trained with, on a processor.
+
+    An encoder of this size is fastest on one thread, and far so where others want the cores too.
     """
+    return 1 if config.encoder in SMALL else torch.get_num_threads()
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Hold the lock of a run; say who holds it if that takes more than a few seconds."""
+    work.parent.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(f"{work}.lock"), work / "holder"
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        config = Config.from_dict(record["config"])
-        if not config.key == record["key"] == file.stem:
-            raise ValueError(f"its configuration has the key {config.key}")
-        names = record.pop("arrays")
-        arrays = {}
-        if names:
-            with np.load(file.with_suffix(".npz"), allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in names}
-        return Run(**record | {"config": config, "arrays": arrays})
-    except (*datasets.DAMAGE, TypeError, KeyError) as error:
-        raise ValueError(
-            f"{file} is not a readable result ({type(error).__name__}: {error}): restore it with "
-            "git, or delete it to train the run again"
-        ) from error
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+        print(f"run {work.name} is being trained by {who}: waiting", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        work.mkdir(exist_ok=True)
+        since = time.strftime("%H:%M")
+        holder.write_text(f"process {os.getpid()} on {platform.node()} since {since}", "utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+class Interrupted(KeyboardInterrupt):
+    """An interrupt that a notebook shows as one sentence."""
+
+    def _render_traceback_(self) -> list[str]:  # IPython asks for it
+        return [str(self)]
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Say what an interrupt leaves, in place of the place where it came."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"Interrupted. {_KEPT}") from None
 
 
 def recorded(store: str | os.PathLike[str] | None = None) -> list[Run]:
-    """Return all recorded runs of a folder, in the order of their keys."""
-    return [load(file) for file in sorted(results_folder(store).glob("*.json"))]
+    """Return the recorded runs of a store, by their keys; other files are left alone."""
+    keys = "[0-9a-f]" * 16
+    layers = reversed(scales.layers(results_folder(store)))
+    found = {file.name: file for layer in layers for file in layer.glob(f"{keys}.json")}
+    return [load(file) for _, file in sorted(found.items())]
 
 
 def frame(runs: Iterable[Run]) -> pd.DataFrame:
@@ -215,10 +222,11 @@ def verify(
     Returns
     -------
     DataFrame
-        One row a run: ``key``, ``loss``, ``seed``, ``same_environment``, the greatest
-        ``difference`` of a mean accuracy, the ``verdict`` (``"equal"``: every bit of metrics and
-        curves; ``"within tolerance"``; ``"differs"``; ``"no data"``: its data set is not here)
-        and whether the run ``agrees`` (it does unless it differs).
+        One row a run: ``key``, ``loss``, ``seed``, ``same_environment``, what has ``changed`` in
+        it, the greatest ``difference`` of a mean accuracy, the ``verdict`` (``"equal"``: every bit
+        of metrics and curves; ``"within tolerance"``; ``"differs"``; ``"no data"``: its data set is
+        not here; ``"other data"``: another one of this name is) and whether the run ``agrees`` (it
+        does unless it or its data differ).
 
     Raises
     ------
@@ -243,11 +251,13 @@ def verify(
 def _compare(run: Run, root: str | os.PathLike[str] | None) -> dict[str, Any]:
     row = {"key": run.key, "loss": describe(run.config.loss), "seed": run.config.seed}
     try:
-        with hardware.threads(run.environment["threads"]):
-            outcome = training.train(run.config, root=root)
-            environment = _environment(outcome)
+        data = datasets.load(run.config.data, root)
     except FileNotFoundError:
         return row | {"verdict": "no data", "agrees": True}
+    if run.fingerprint not in ("", datasets.fingerprint(data)):
+        return row | {"verdict": "other data", "agrees": False}
+    with hardware.threads(run.environment["threads"]):
+        outcome = training.train(run.config, root=root)
     again = outcome.history
     last = again.evaluations[-1]
     difference = max(abs(run.metrics[name] - last["metrics"][name]) for name in run.per_class)
@@ -258,60 +268,31 @@ def _compare(run: Run, root: str | os.PathLike[str] | None) -> dict[str, Any]:
         run.per_class,
     )
     close = difference <= ACCURACY_TOLERANCE
+    changed = _changed(run, again.parts[-1]["environment"])
     return row | {
-        "same_environment": run.environment == environment,
+        "same_environment": not changed,
+        "changed": ", ".join(changed),
         "difference": difference,
         "verdict": "equal" if equal else "within tolerance" if close else "differs",
         "agrees": equal or close,
     }
 
 
-def _record(config: Config, outcome: training.Outcome, folder: Path) -> None:
-    """Write the result: the arrays first, so that a JSON file never lacks them."""
-    history = outcome.history
-    record = {
-        "key": config.key,
-        "config": config.to_dict(),
-        "metrics": history.evaluations[-1]["metrics"],
-        "per_class": history.evaluations[-1]["per_class"],
-        "evaluations": history.evaluations,
-        "curves": history.curves,
-        "counts": outcome.counts,
-        "groups": outcome.groups,
-        "seconds": history.seconds,
-        "images_per_second": outcome.images_per_second,
-        "environment": _environment(outcome),
-        "code": _code(),
-        "arrays": sorted(outcome.arrays),
-    }
-    file = folder / f"{config.key}.json"
-    unfinished = folder / ".work" / config.key / "result"
-    arrays: dict[str, Any] = outcome.arrays
-    if arrays:
-        with unfinished.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)
-        os.replace(unfinished, file.with_suffix(".npz"))
-    lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in record.items())
-    unfinished.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    os.replace(unfinished, file)
+def _changed(run: Run, now: Mapping[str, Any]) -> list[str]:
+    """Return what is not as it was when the run was recorded, or changed while it was."""
+    before = [part["environment"] for part in run.earlier] + [run.environment]
+    names = dict.fromkeys(name for found in (*before, now) for name in found)
+    return [name for name in names if any(found.get(name) != now.get(name) for found in before)]
 
 
-def _environment(outcome: training.Outcome) -> dict[str, Any]:
-    found = hardware.environment()
-    return found | {"device": outcome.device, "precision": outcome.precision}
-
-
-def _code() -> str:
-    """Return the version, with the commit if this is a clone ("+" if files have changed since)."""
-    clone = Path(dytemp.__file__).parents[1]
-    git = ["git", "-C", str(clone), "describe", "--always", "--dirty=+"]
-    if not (clone / ".git").exists():
-        return dytemp.__version__
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return dytemp.__version__
-    return f"{dytemp.__version__} at {commit}"
+def _refuse_changed_data(run: Run, file: Path, root: str | os.PathLike[str] | None) -> None:
+    """Do not pass the result of other images off as that of the images that are here."""
+    name = run.config.data
+    if run.fingerprint and datasets.own_fingerprint(name, root) not in (None, run.fingerprint):
+        raise ValueError(
+            f"the data set {name!r} has changed since run {run.key} was recorded: give the changed "
+            f"data another name, or delete {file} to train the run on them"
+        )
 
 
 def results_folder(store: str | os.PathLike[str] | None) -> Path:

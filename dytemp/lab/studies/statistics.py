@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from dytemp import checks
 
@@ -176,6 +176,39 @@ def deviation(values: Sequence[float], level: float = 0.95) -> Estimate:
     return Estimate(spread, float(low), float(high), len(sample))
 
 
+def components(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Split the scatter of replicates into that between groups and that within them.
+
+    Parameters
+    ----------
+    groups : sequence of sequences of float
+        For each draw the values of its seeds; at least 2 draws, one of them with 2 seeds.
+
+    Returns
+    -------
+    between, within : float
+        Standard deviations. The variance within is pooled over the groups; that of the group means
+        has the variance within over the number of seeds in it, which is taken off (analysis of
+        variance of unweighted means; 0 if nothing is left). A draw with m seeds scatters with
+        variance between^2 + within^2 / m.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer groups, or no group has 2 values, or one is NaN or infinite.
+    """
+    samples = [_sample(values, 0.95, least=1) for values in groups]
+    freedom = sum(len(sample) - 1 for sample in samples)
+    if len(samples) < 2 or freedom < 1:
+        sizes = [len(sample) for sample in samples]
+        raise ValueError(f"groups must be at least 2, one with 2 values, got sizes {sizes}")
+    within = sum(float(((sample - sample.mean()) ** 2).sum()) for sample in samples) / freedom
+    means = np.array([sample.mean() for sample in samples])
+    seeds = float(np.mean([1 / len(sample) for sample in samples]))
+    between = max(0.0, float(means.var(ddof=1)) - seeds * within)
+    return math.sqrt(between), math.sqrt(within)
+
+
 def power(difference: float, deviation: float, pairs: int, level: float = 0.05) -> float:
     """Return the probability that a paired t test finds a difference that is there.
 
@@ -238,6 +271,33 @@ def pairs_needed(
     quantiles = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(wanted)
     start = max(2, int((quantiles * checks.number("deviation", deviation, above=0) / size) ** 2))
     return next(n for n in count(start) if power(size, deviation, n, level) >= wanted)
+
+
+def detectable(deviation: float, pairs: int, wanted: float = 0.8, level: float = 0.05) -> float:
+    """Return the least difference that a number of pairs finds often enough.
+
+    Parameters
+    ----------
+    deviation, pairs, level : float
+        As in `power`.
+    wanted : float
+        The power, above `level` and below 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For numbers that are not allowed.
+    """
+    _check_level(level)
+    if not level < wanted < 1:
+        raise ValueError(f"wanted must be above {level} and below 1, got {wanted!r}")
+    checks.number("deviation", deviation, above=0)
+
+    def excess(ratio: float) -> float:
+        return power(ratio, 1.0, pairs, level) - wanted
+
+    enough = next(2.0**k for k in count() if excess(2.0**k) > 0)
+    return deviation * float(optimize.brentq(excess, 0.0, enough))
 
 
 def _sample(

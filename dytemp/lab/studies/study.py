@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from dytemp import checks
 from dytemp.lab import scales
 from dytemp.lab.studies import claims, parallel, protocols
-from dytemp.lab.studies.runs import Run
+from dytemp.lab.studies.runs import Run, find
 from dytemp.lab.studies.statistics import Estimate, mean_interval
 from dytemp.lab.training import Config
 
@@ -55,7 +55,7 @@ def load(
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     draws : sequence of int, optional
-        By default the study's own at this scale.
+        By default the study's own at this scale; at scale ``recorded`` those that are recorded.
     methods : sequence of str, optional
         Some of the study's methods; by default all.
     seeds : sequence of int, optional
@@ -77,6 +77,8 @@ def load(
         checks.choice("method", method, tuple(configs))
     chosen = {method: configs[method] for method in methods or configs}
     folder = scales.store(scale) if store is None else store
+    if draws is None and not scales.trains(scale):
+        chosen = _so_far(chosen, folder)
     flat = {
         f"{method}, draw {number}": list(group)
         for method, by_draw in chosen.items()
@@ -90,6 +92,19 @@ def load(
     ours = not changes and seeds is None and methods is None
     own = ours and (draws is None or tuple(draws) == protocols.default_draws(name, scale))
     return Study(name, scale, runs, recorded=own and scale == "recorded")
+
+
+def _so_far(configs: protocols.Configs, folder: str | os.PathLike[str]) -> protocols.Configs:
+    """Leave out the draws, and methods, that are not recorded yet; all, if nothing is."""
+    found = {
+        method: {
+            number: group
+            for number, group in by_draw.items()
+            if all(find(config.key, folder) for config in group)
+        }
+        for method, by_draw in configs.items()
+    }
+    return {method: by_draw for method, by_draw in found.items() if by_draw} or configs
 
 
 @dataclass(frozen=True)
@@ -203,8 +218,8 @@ class Study:
         largest, smallest = max(run.counts), min(run.counts)
         processors = pd.Series([r.environment["processor"] for r in self.all_runs])
         precisions = sorted({r.environment["precision"] for r in self.all_runs})
-        number = [len(group) for group in self.runs[self.methods[0]].values()]
-        seeds = "" if set(number) == {1} else f", {sum(number)} runs"
+        draws = [len(by_draw) for by_draw in self.runs.values()]
+        number = [sum(map(len, by_draw.values())) for by_draw in self.runs.values()]
         rows = {
             "data": f"{config.data}, {sum(run.counts):,} training images",
             "imbalance": f"{largest} to {smallest} images of a class",
@@ -215,10 +230,10 @@ class Study:
             "images seen": f"{self.updates * config.batch:,}",
             "learning rate": self._rates(),
             "warm-up": f"{config.warmup_epochs} epochs",
-            "replicates": f"{len(self.draws)} draws{seeds} of each method",
+            "replicates": f"{_span(draws, 'draw')}, {_span(number, 'run')} of each method",
             "precision": ", ".join(precisions),
             "trained on": ", ".join(
-                f"{n} runs on {p}" for p, n in processors.value_counts().items()
+                f"{_counted(n, 'run')} on {p}" for p, n in processors.value_counts().items()
             ),
         }
         table = pd.DataFrame({"here": pd.Series(rows)}).astype(str)
@@ -239,8 +254,8 @@ class Study:
         return (
             f"{self.name} at scale {self.scale}: {len(self.methods)} methods on {config.data} "
             f"({sum(run.counts):,} images), encoder {config.encoder}, {config.epochs} epochs "
-            f"({self.updates:,} updates), draws {_numbers(self.draws)}, "
-            f"{len(self.all_runs)} runs on {', '.join(machines)}"
+            f"({self.updates:,} updates), {_draws(self.draws)}, "
+            f"{_counted(len(self.all_runs), 'run')} on {', '.join(machines)}"
         )
 
     # --- Numbers by draw -------------------------------------------------------------------------
@@ -255,8 +270,10 @@ class Study:
         method : str
             One of `methods`.
         metric : str
-            A metric of `dytemp.lab.training.evaluation.Evaluation`. Accuracies come in percent,
-            all others (alignment, uniformity, ...) in their own unit.
+            A metric of `dytemp.lab.training.evaluation.Evaluation`, or "fullest_group": the share
+            of the training images in the fullest group of directions of the sphere (see
+            `coverage`). Accuracies and shares come in percent, all others (alignment, uniformity,
+            ...) in their own unit.
         group : {"all", "head", "mid", "tail"}
             Classes that the accuracy is a mean over.
         epoch : int, optional
@@ -305,6 +322,30 @@ class Study:
                 each.append([100 * accuracy for _, accuracy in ranked])
             rows[number] = pd.DataFrame(each).mean()
         table = pd.DataFrame(rows).T.rename_axis(index="draw", columns="rank")
+        return table.set_axis(range(1, table.shape[1] + 1), axis="columns")
+
+    def coverage(self, method: str, epoch: int | None = None) -> pd.DataFrame:
+        """Return how the projections of the training images cover the sphere.
+
+        Parameters
+        ----------
+        method : str
+            One of `methods`, of a study whose runs record the geometry.
+        epoch : int, optional
+            An evaluated epoch; by default the last.
+
+        Returns
+        -------
+        DataFrame
+            One row a draw, one column for each group of ten of 500 random directions, the fullest
+            first: the share of the images in percent (Fig. 1 of TS).
+        """
+        checks.choice("method", method, self.methods)
+        rows = {
+            number: pd.DataFrame([_shares(_at(run, epoch)) for run in group]).mean()
+            for number, group in self.runs[method].items()
+        }
+        table = pd.DataFrame(rows).T.rename_axis(index="draw", columns="group")
         return table.set_axis(range(1, table.shape[1] + 1), axis="columns")
 
     @property
@@ -421,11 +462,24 @@ class Study:
             For each method the number that its accuracy should rise with.
         metric : str
             As in `accuracy`.
+
+        Returns
+        -------
+        Series
+            In [-1, 1]; 0 in a draw in which all methods are equal.
+
+        Raises
+        ------
+        ValueError
+            If the order does not tell two methods apart.
         """
-        table = pd.DataFrame({method: self.accuracy(method, metric) for method in order})
         expected = pd.Series(dict(order), dtype=float)
-        found: pd.Series[float] = table.corrwith(expected, axis="columns", method="spearman")
-        return found
+        if expected.nunique() < 2:
+            raise ValueError(f"order must tell methods apart, got {dict(order)}")
+        table = pd.DataFrame({method: self.accuracy(method, metric) for method in order})
+        unequal = table[table.nunique(axis="columns") > 1]
+        found: pd.Series[float] = unequal.corrwith(expected, axis="columns", method="spearman")
+        return found.reindex(table.index, fill_value=0.0)
 
     # --- Tables ----------------------------------------------------------------------------------
 
@@ -536,25 +590,66 @@ def as_row(estimate: Estimate) -> dict[str, float]:
     }
 
 
+def estimates(effects: Mapping[Any, Sequence[float] | pd.Series[float] | Estimate]) -> pd.DataFrame:
+    """Return effects with their intervals, one row each, as `Study.difference_table` does.
+
+    Parameters
+    ----------
+    effects : mapping
+        For each name the values of an effect, one for each draw, or its estimate.
+    """
+    found = {
+        name: value if isinstance(value, Estimate) else mean_interval(list(value))
+        for name, value in effects.items()
+    }
+    table = pd.DataFrame({name: as_row(each) for name, each in found.items()}).T
+    return table.astype({"draws": int})
+
+
 def _metric(run: Run, name: str, epoch: int | None) -> float:
     """Return a metric of a run, accuracies in percent."""
-    metrics = run.metrics
-    if epoch is not None:
-        at = [point["metrics"] for point in run.evaluations if point["epoch"] == epoch]
-        if not at:
-            raise ValueError(
-                f"epoch must be one of {[point['epoch'] for point in run.evaluations]}, got {epoch}"
-            )
-        metrics = at[-1]
+    point = _at(run, epoch)
+    if name == "fullest_group":
+        return _shares(point)[0]
+    metrics = point["metrics"]
     if name not in metrics:
         raise ValueError(f"metric must be one of {', '.join(metrics)}, got {name!r}")
     kind = name.removeprefix("validation_").split("_")[0]
     percent = kind.startswith(("knn", "recall", "few", "long", "zero"))
-    return (100 if percent else 1) * metrics[name]
+    return float((100 if percent else 1) * metrics[name])
 
 
-def _numbers(draws: Sequence[int]) -> str:
-    """Write numbers that follow each other as a range."""
-    if len(draws) > 2 and list(draws) == list(range(draws[0], draws[-1] + 1)):
-        return f"{draws[0]} to {draws[-1]}"
-    return ", ".join(map(str, draws))
+def _at(run: Run, epoch: int | None) -> dict[str, Any]:
+    """Return the evaluation of a run at an epoch, or its last one."""
+    at = [point for point in run.evaluations if epoch in (None, point["epoch"])]
+    if not at:
+        raise ValueError(
+            f"epoch must be one of {[point['epoch'] for point in run.evaluations]}, got {epoch}"
+        )
+    return at[-1]
+
+
+def _shares(point: Mapping[str, Any]) -> list[float]:
+    """Return the share of the images in each group of directions, the fullest first, in percent."""
+    if "geometry" not in point:
+        raise ValueError("the runs of this study do not record where their images lie")
+    counts = point["geometry"]["coverage"]
+    return [100 * count / sum(counts) for count in counts]
+
+
+def _span(numbers: Sequence[int], what: str) -> str:
+    """Write a number of things, or the least and the most of several numbers."""
+    least, most = min(numbers), max(numbers)
+    return _counted(most, what) if least == most else f"{least} to {_counted(most, what)}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _draws(numbers: Sequence[int]) -> str:
+    """Write the numbers of draws, those that follow each other as a range."""
+    first, *more = numbers
+    if len(more) > 1 and list(numbers) == list(range(first, numbers[-1] + 1)):
+        return f"draws {first} to {numbers[-1]}"
+    return f"draw{'s' if more else ''} {', '.join(map(str, numbers))}"

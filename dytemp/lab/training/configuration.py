@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -78,6 +79,7 @@ class Config:
         for name, least in _INTEGERS.items():
             if getattr(self, name) is not None or name not in _OPTIONAL:
                 whole = checks.integer(name, getattr(self, name), at_least=least)
+                checks.number(name, whole, at_most=_LARGEST)
                 object.__setattr__(self, name, whole)
         for name, bounds in _NUMBERS.items():
             if getattr(self, name) is not None or name not in _OPTIONAL:
@@ -106,8 +108,12 @@ class Config:
         checks.number("warmup_epochs", self.warmup_epochs, at_most=self.epochs - 1)
         object.__setattr__(self, "loss", _plain("loss", self.loss))
         _resolve(self.loss, losses, "loss")
-        with torch.random.fork_rng(devices=[]):  # a trial, so that a mistake shows up here
-            build_loss(self.loss, size=2, labels=torch.zeros(2, dtype=torch.int64), dim=2)
+        try:
+            with torch.random.fork_rng(devices=[]):  # a trial, so that a mistake shows up here
+                build_loss(self.loss, size=2, labels=torch.zeros(2, dtype=torch.int64), dim=2)
+        except (RuntimeError, OverflowError) as error:  # a size that no memory holds
+            first = str(error).splitlines()[0]
+            raise ValueError(f"{describe(self.loss)} cannot be built: {first:.120}") from error
         self._refuse_contradictions()
 
     @classmethod
@@ -141,7 +147,7 @@ class Config:
         Settings at their default are left out, so a setting that is added later does not rename
         the runs that were recorded before. (For the same reason a default must never change.)
         """
-        default = Config().to_dict()
+        default = _defaults()
         chosen = {name: value for name, value in self.to_dict().items() if value != default[name]}
         text = json.dumps(_canonical(chosen), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -157,6 +163,11 @@ class Config:
             raise ValueError(
                 f"key_momentum must be None for pairs 'captions', got {self.key_momentum!r}"
             )
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return Config().to_dict()
 
 
 _INTEGERS = {  # and the least value that is allowed
@@ -179,6 +190,7 @@ _NUMBERS = {  # and their bounds, as `checks.number` takes them
     "momentum": {"at_least": 0, "at_most": 1},
     "weight_decay": {"at_least": 0},
 }
+_LARGEST = 2**62  # torch counts in 64 bits
 _OPTIONAL = ("n_max", "permutation", "key_momentum")  # may be None
 
 
@@ -212,22 +224,27 @@ def build_loss(
 
 def describe(spec: Mapping[str, Any]) -> str:
     """Return a specification in one line: ``NTXent(temperature=Cosine(tau_min=0.1, ...))``."""
-    arguments = ", ".join(
-        f"{name}={describe(value) if isinstance(value, Mapping) else value}"
-        for name, value in spec.items()
-        if name != "name"
-    )
-    return f"{spec['name']}({arguments})"
+
+    def text(value: object) -> str:
+        if isinstance(value, list):
+            return f"[{', '.join(map(text, value))}]"
+        return describe(value) if isinstance(value, Mapping) else str(value)
+
+    arguments = (f"{name}={text(value)}" for name, value in spec.items() if name != "name")
+    return f"{spec['name']}({', '.join(arguments)})"
 
 
 def _build(spec: Mapping[str, Any], module: ModuleType, known: Mapping[str, Any]) -> nn.Module:
     kind = _resolve(spec, module, module.__name__)
     wanted = inspect.signature(kind).parameters
     arguments = {name: value for name, value in known.items() if name in wanted}
-    for name, value in spec.items():
-        if name != "name":
-            nested = isinstance(value, Mapping)
-            arguments[name] = _build(value, schedules, known) if nested else value
+
+    def made(value: object) -> object:
+        if isinstance(value, list):
+            return [made(entry) for entry in value]
+        return _build(value, schedules, known) if isinstance(value, Mapping) else value
+
+    arguments |= {name: made(value) for name, value in spec.items() if name != "name"}
     try:
         inspect.signature(kind).bind(**arguments)
     except TypeError as error:
@@ -245,17 +262,18 @@ def _resolve(spec: object, module: ModuleType, where: str) -> type[nn.Module]:
     allowed = ["name", *inspect.signature(kind).parameters]
     for name, value in spec.items():
         checks.choice(f"argument of {spec['name']}", name, allowed)
-        if isinstance(value, Mapping):
-            _resolve(value, schedules, f"{spec['name']}.{name}")
+        for entry in value if isinstance(value, list) else [value]:
+            if isinstance(entry, Mapping):
+                _resolve(entry, schedules, f"{spec['name']}.{name}")
     return kind
 
 
 def _public(module: ModuleType) -> Iterable[str]:
     """Return the names of the losses or temperatures of a module that can be built."""
-    abstract = (schedules.Temperature, schedules.OfTime, schedules.OfSimilarity)
+    bases = ("Timed", "Temperature", "OfTime", "OfSimilarity", "OfBatch")
     for name, value in vars(module).items():
         is_public = isinstance(value, type) and not name.startswith("_")
-        if is_public and issubclass(value, nn.Module) and value not in abstract:
+        if is_public and issubclass(value, nn.Module) and name not in bases:
             yield name
 
 

@@ -1,16 +1,17 @@
 """Training on several processes (``torchrun``), equal to training on one with the whole batch.
 
 A loss of `dytemp.losses` gathers the embeddings itself and returns, on every process, the loss of
-the whole batch; the gradient of a process's own embeddings is its slice of the gradient of one
-process. What is left to do here: sum the gradients of the encoder, and let its batch normalisation
-see the whole batch.
+the whole batch, with gradients for an encoder whose gradients are averaged over the processes, as
+``DistributedDataParallel`` does. What is left to do here: average them, and let the batch
+normalisation of the encoder see the whole batch.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
@@ -18,6 +19,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 T = TypeVar("T")
+#: How long a process waits for another one, at most; process 0 evaluates for all meanwhile. (One
+#: that has stopped is noticed at once on processors, and by torchrun.)
+PATIENCE = timedelta(minutes=30)
 
 
 def world_size() -> int:
@@ -38,7 +42,8 @@ def processes() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
     try:
         yield
     finally:
@@ -54,6 +59,25 @@ def from_first(value: T) -> T:
     return box[0]
 
 
+def agree(what: Mapping[str, str]) -> None:
+    """Refuse to train together on what is not the same for all processes.
+
+    Raises
+    ------
+    ValueError
+        On every process; the message names what differs, where, and how.
+    """
+    if world_size() == 1:
+        return
+    every: list[Mapping[str, str]] = [{}] * world_size()
+    dist.all_gather_object(every, what)
+    for name in what:
+        found = [one.get(name, "") for one in every]
+        if len(set(found)) > 1:
+            listed = ", ".join(f"{value} on process {k}" for k, value in enumerate(found))
+            raise ValueError(f"all processes must have the same {name}, got {listed}")
+
+
 def wait_for_all() -> None:
     """Return when every process has come here."""
     if world_size() > 1:
@@ -66,13 +90,14 @@ def own_rows(batch: int) -> slice:
     return slice(rank() * rows, (rank() + 1) * rows)
 
 
-def sum_gradients(parameters: Iterable[Tensor]) -> None:
-    """Add up the gradients of all processes, in one message."""
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Average the gradients over all processes, in one message."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if world_size() == 1 or not gradients:
         return
     message = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(message)
+    message /= world_size()
     start = 0
     for gradient in gradients:
         part = message[start : start + gradient.numel()]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import platform
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import torch
 
+import dytemp
 from dytemp import checks
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -55,11 +58,25 @@ def environment() -> dict[str, Any]:
     """Return what the numbers of a run may depend on beside its configuration."""
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "platform": platform.platform(),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
     }
+
+
+@functools.cache  # the code of a process is that of its start
+def code() -> str:
+    """Return the version, with the commit if this is a clone ("+" if files have changed since)."""
+    clone = Path(dytemp.__file__).parents[1]
+    git = ["git", "-C", str(clone), "describe", "--always", "--dirty=+"]
+    if not (clone / ".git").exists():
+        return dytemp.__version__
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return dytemp.__version__
+    return f"{dytemp.__version__} at {commit}"
 
 
 def _processor() -> str:

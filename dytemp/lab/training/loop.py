@@ -7,9 +7,14 @@ same bits as one that was not, and runs that differ in their loss alone see the 
 
 from __future__ import annotations
 
+import io
 import math
 import os
+import sys
 import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,11 +24,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from dytemp.lab import datasets
+from dytemp.lab import datasets, files
 from dytemp.lab.training import augment, distributed, hardware, optimizers, pairings
 from dytemp.lab.training.configuration import Config, build_loss, describe
 from dytemp.lab.training.evaluation import evaluate
 from dytemp.lab.training.outcome import History, Outcome
+from dytemp.schedules import LogScale
 
 __all__ = ["Config", "History", "Outcome", "build_loss", "choose_split", "train"]
 
@@ -36,6 +42,7 @@ def train(
     folder: Path | None = None,
     device: str = "auto",
     root: str | os.PathLike[str] | None = None,
+    label: str | None = "",
 ) -> Outcome:
     """Train and evaluate one run.
 
@@ -53,6 +60,8 @@ def train(
         ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"`` or ``"mps"``.
     root : path, optional
         Where the data sets are; see `dytemp.lab.datasets.load`.
+    label : str, optional
+        What the progress bar calls the run; by default its loss and its seed. None: no bar.
 
     Returns
     -------
@@ -61,13 +70,19 @@ def train(
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        For data, settings or a checkpoint that cannot be used.
+        For data, settings or a checkpoint that cannot be used, or that are not the same for all
+        processes.
     FloatingPointError
         If the embeddings or the loss are no longer finite.
+    MemoryError
+        If there is too little memory for a run of this size.
     """
-    with distributed.processes():
+    with distributed.processes(), _enough_memory():
         dataset = datasets.load(config.data, root)
-        session = _Session(config, dataset, choose_split(config, dataset), hardware.device(device))
+        content = datasets.fingerprint(dataset)
+        distributed.agree({"configuration": config.key, "data": content})
+        split = choose_split(config, dataset)
+        session = _Session(config, dataset, content, split, hardware.device(device), label)
         checkpoint = None if folder is None else folder / "checkpoint.pt"
         if checkpoint is not None and checkpoint.is_file():
             session.load(checkpoint)
@@ -82,6 +97,21 @@ def train(
             distributed.wait_for_all()
         session.bar.close()
         return session.outcome()
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    """Say in a sentence that memory is short; torch raises many words about its allocator."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "alloc" not in str(error) and "out of memory" not in str(error):
+            raise
+        first = str(error).splitlines()[0]
+        raise MemoryError(
+            f"too little memory for this run ({first:.120}): try a smaller batch, projection_dim, "
+            "queue or encoder"
+        ) from error
 
 
 def choose_split(config: Config, dataset: datasets.Dataset) -> datasets.Split:
@@ -114,6 +144,13 @@ def _whole(dataset: datasets.Dataset, seed: int) -> datasets.Split:
     """Take all training images, with their own frequencies, in an order that content decides."""
     labels, keys = dataset.train_labels, datasets.content_keys(dataset.train_images, seed)
     counts = labels.bincount(minlength=len(dataset.class_names))
+    if not counts.all():
+        empty = (counts == 0).nonzero().flatten().tolist()
+        names = ", ".join(f"{k} ({dataset.class_names[k]!r})" for k in empty)
+        raise ValueError(
+            f"n_max None takes all training images of {dataset.name!r}, but there is none of class "
+            f"{names}: labels count from 0, and every class needs an image"
+        )
     groups = torch.empty_like(counts)
     for group, members in enumerate(counts.argsort(descending=True, stable=True).tensor_split(3)):
         groups[members] = group
@@ -132,8 +169,10 @@ class _Session:
         self,
         config: Config,
         dataset: datasets.Dataset,
+        fingerprint: str,
         split: datasets.Split,
         device: torch.device,
+        label: str | None,
     ) -> None:
         if config.batch % distributed.world_size():
             raise ValueError(
@@ -141,8 +180,9 @@ class _Session:
                 f"got {config.batch}"
             )
         self.config, self.dataset, self.split, self.device = config, dataset, split, device
-        self.history = History()
         self.precision = hardware.precision(config.precision, device)
+        self.fingerprint = fingerprint
+        self.history = History(parts=[self._conditions()])
         self.augmentation = augment.PRESETS[config.augmentation]
         self.images = dataset.train_images[split.train].to(device)
         self.labels = dataset.train_labels[split.train]
@@ -157,16 +197,22 @@ class _Session:
         if distributed.world_size() > 1:
             distributed.share_batch_statistics(model)
         self.model = model.to(device).to(memory_format=torch.channels_last)
+        groups: list[dict[str, Any]] = [{"params": list(self.model.parameters())}]
+        if learned := list(self.loss.parameters()):  # temperatures and biases: no decay
+            groups.append({"params": learned, "weight_decay": 0.0})
         self.optimizer = optimizers.build(
             config.optimizer,
-            [*self.model.parameters(), *self.loss.parameters()],
+            groups,
             config.learning_rate,
             config.momentum,
             config.weight_decay,
         )
-        # The environment's TQDM_DISABLE counts, as for any bar.
-        silent = {"disable": True} if distributed.rank() else {}
-        self.bar = tqdm(total=config.epochs * self.steps, unit="batch", **silent)
+        # Not into a log file; the environment's TQDM_DISABLE counts too, as for any bar.
+        watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+        shown = watched and label is not None and distributed.rank() == 0
+        silent = {} if shown else {"disable": True}
+        label = label or f"{describe(config.loss)} seed {config.seed}"
+        self.bar = tqdm(total=config.epochs * self.steps, desc=label, unit="batch", **silent)
 
     def train_epoch(self, epoch: int) -> None:
         """Go through the training images once."""
@@ -187,7 +233,7 @@ class _Session:
             self.bar.update()
         loss, temperature = total_loss / self.steps, total_temperature / self.steps
         history = self.history
-        history.epoch = epoch
+        history.epoch = history.parts[-1]["epoch"] = epoch
         if epoch % config.curves_every == 0:
             history.curves["loss"].append(loss)
             history.curves["temperature"].append(temperature)
@@ -206,8 +252,11 @@ class _Session:
         self._refuse_infinite(loss, "loss")
         self.optimizer.zero_grad()
         loss.backward()
-        distributed.sum_gradients(self.model.parameters())
+        distributed.average_gradients(self.model.parameters())
         self.optimizer.step()
+        for module in self.loss.modules():
+            if isinstance(module, LogScale):
+                module.clamp_()
         return float(loss.detach())
 
     def _pairs(
@@ -252,10 +301,12 @@ class _Session:
     def save(self, file: Path) -> None:
         """Write a checkpoint; a reader sees the old one or the new one, never a part."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(".unfinished")
         state = {name: part.state_dict() for name, part in self._parts().items()}
-        torch.save(state | {"key": self.config.key, "history": asdict(self.history)}, unfinished)
-        os.replace(unfinished, file)
+        state |= {"key": self.config.key, "fingerprint": self.fingerprint}
+        content = io.BytesIO()  # torch does not say that a disk is full
+        torch.save(state | {"history": asdict(self.history)}, content)
+        with files.replacing(file, file.with_suffix(".unfinished")) as stream:
+            stream.write(content.getbuffer())
 
     def load(self, file: Path) -> None:
         """Go on from a checkpoint.
@@ -263,19 +314,40 @@ class _Session:
         Raises
         ------
         ValueError
-            If the file cannot be read or belongs to another run.
+            If the file is damaged, or belongs to another run or to other data.
+        OSError
+            If the file cannot be read.
         """
         advice = "delete the file to start the run again"
+        content = file.read_bytes()
         try:
-            state = torch.load(file, map_location=self.device, weights_only=True)
-            key = state["key"]
+            _refuse_wrong_sums(content)
+            state = torch.load(io.BytesIO(content), map_location=self.device, weights_only=True)
+            key, fingerprint = state["key"], state.get("fingerprint", self.fingerprint)
         except Exception as error:  # the unpickler raises many unrelated types
             raise ValueError(f"{file} is not a readable checkpoint ({error}): {advice}") from error
         if key != self.config.key:
             raise ValueError(f"{file} belongs to run {key}: {advice}")
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.history = History(**state["history"])
+        if fingerprint != self.fingerprint:
+            raise ValueError(
+                f"{file} was trained on other data that were called {self.config.data!r} too: "
+                f"{advice} with the data that are here now"
+            )
+        try:
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+            history = History(**state["history"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{file} does not fit this version of dytemp ({error!s:.200}): {advice}"
+            ) from error
+        # A checkpoint from before conditions were kept says nothing about them.
+        unknown = {"epoch": history.epoch, "environment": {}, "code": "unknown"}
+        history.parts = history.parts or [unknown]
+        now = self._conditions()
+        if history.parts[-1] | {"epoch": 0} != now:
+            history.parts.append(now | {"epoch": history.epoch})
+        self.history = history
         self.bar.update(self.history.epoch * self.steps)
 
     def outcome(self) -> Outcome:
@@ -285,14 +357,16 @@ class _Session:
         arrays = {
             name: value.detach().cpu().numpy()
             for name, value in learned.items()
-            if isinstance(value, Tensor)
+            if isinstance(value, Tensor) and len(value) == len(self.labels)
         }
         if arrays:
             arrays["labels"] = self.labels.numpy()
+            arrays["positions"] = self.split.train.numpy()
         images = self.config.epochs * self.steps * self.config.batch
         return Outcome(
             history=self.history,
             arrays=arrays,
+            fingerprint=self.fingerprint,
             counts=self.labels.bincount(minlength=len(self.split.groups)).tolist(),
             groups=self.split.groups.tolist(),
             images_per_second=images / self.history.seconds["training"],
@@ -300,6 +374,14 @@ class _Session:
             precision=self.precision,
             model=self.model,
         )
+
+    def _conditions(self) -> dict[str, Any]:
+        """Return what the bits of the coming epochs depend on beside the configuration."""
+        environment = hardware.environment()
+        environment |= {"device": self.device.type, "precision": self.precision}
+        if distributed.world_size() > 1:
+            environment["processes"] = distributed.world_size()
+        return {"epoch": 0, "environment": environment, "code": hardware.code()}
 
     def _parts(self) -> dict[str, Any]:
         return {"model": self.model, "loss": self.loss, "optimizer": self.optimizer}
@@ -321,3 +403,11 @@ class _Session:
                 f"epochs, at learning rate {rate:.3g} with {describe(self.config.loss)}: try a "
                 "smaller learning_rate or a longer warm-up"
             )
+
+
+def _refuse_wrong_sums(checkpoint: bytes) -> None:
+    """Compare the check sums in a checkpoint, a zip archive, with its content; torch does not."""
+    with zipfile.ZipFile(io.BytesIO(checkpoint)) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"wrong check sum of {damaged}")

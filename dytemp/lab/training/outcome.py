@@ -25,6 +25,9 @@ class History:
         One for each evaluated epoch, in the form of `dytemp.lab.training.evaluation.Evaluation`.
     seconds : dict
         Wall-clock time of ``training`` and of ``evaluation``.
+    parts : list of dict
+        One for each stretch of epochs under the same conditions, so mostly one: its last ``epoch``,
+        the ``environment`` and the ``code``.
     """
 
     epoch: int = 0
@@ -33,6 +36,7 @@ class History:
     )
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
+    parts: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,10 @@ class Outcome:
         Curves, evaluations and seconds.
     arrays : dict of arrays
         For losses that learn temperatures: one for each training sample (``tau``, or ``tau_image``
-        and ``tau_text``), and the samples' classes (``labels``). Empty for the others.
+        and ``tau_text``), the samples' classes (``labels``) and their ``positions`` in the training
+        images of the data set. Empty for the others.
+    fingerprint : str
+        Of the content of the data set, see `dytemp.lab.datasets.fingerprint`.
     counts, groups : list of int
         Training images of each class, and whether it is head (0), mid (1) or tail (2).
     images_per_second : float
@@ -58,6 +65,7 @@ class Outcome:
 
     history: History
     arrays: dict[str, np.ndarray[Any, Any]]
+    fingerprint: str
     counts: list[int]
     groups: list[int]
     images_per_second: float

@@ -64,7 +64,12 @@ Pairing = TwoViews | ViewAndKey | ImageAndText
 
 def build(config: Config, dataset: Dataset) -> Pairing:
     """Return the encoders that a run asks for; the weights depend on torch's generator alone."""
-    channels = dataset.train_images.shape[1]
+    channels, height, width = dataset.train_images.shape[1:]
+    if config.encoder == "dense" and (height, width) != (8, 8):
+        raise ValueError(
+            f"encoder 'dense' needs images of 8 x 8 pixels, but those of {config.data!r} have "
+            f"{height} x {width}: choose another encoder, such as 'tiny'"
+        )
     image: Any = encoders.build(config.encoder, channels, config.projection_dim)
     if config.pairs == "views":
         if config.key_momentum is None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import hashlib
 import json
 import pickle
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -383,7 +386,7 @@ ARGUMENTS = {
     "no image": (lambda: content_keys(images(2)[:0], 0), "images"),
     "seed negative": (lambda: content_keys(images(2), -1), "seed"),
     "seed float": (lambda: content_keys(images(2), 0.5), "seed"),
-    "labels a list": (lambda: long_tail_indices([0, 1], KEYS[:2], 1, 1), "labels"),
+    "labels words": (lambda: long_tail_indices(["a", "b"], KEYS[:2], 1, 1), "labels"),
     "labels float": (lambda: long_tail_indices(LABELS.float(), KEYS, 1, 1), "labels.*int64"),
     "labels matrix": (lambda: long_tail_indices(LABELS.reshape(2, 3), KEYS, 1, 1), "labels.*shape"),
     "no label": (lambda: long_tail_indices(LABELS[:0], KEYS[:0], 1, 1), "labels"),
@@ -621,3 +624,82 @@ def test_class_orders_of_the_paper_and_drawn_ones() -> None:
     assert counts.min() > 60  # 100 expected, a standard deviation is 9.5
     with pytest.raises(ValueError, match="permutation"):
         class_order("cifar10", 0, 10)
+
+
+# --- Fingerprints --------------------------------------------------------------------------------
+
+
+def shuffled(found: datasets.Dataset, seed: int) -> datasets.Dataset:
+    """Return a copy whose training and test images stand in another order."""
+    changes: dict[str, object] = {}
+    for part in ("train", "test"):
+        labels = getattr(found, f"{part}_labels")
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+        for name in (f"{part}_images", f"{part}_labels", f"{part}_tokens"):
+            if hasattr(found, name):
+                changes[name] = getattr(found, name)[order]
+    return dataclasses.replace(found, **changes)
+
+
+@pytest.mark.parametrize("make", [toy, lambda: scenes.scenes(90, 30, 3)])
+def test_a_fingerprint_does_not_depend_on_the_order(make: Callable[[], datasets.Dataset]) -> None:
+    found = make()
+    known = datasets.fingerprint(found)
+    assert re.fullmatch("[0-9a-f]{32}", known)
+    assert datasets.fingerprint(shuffled(found, 1)) == known
+    assert datasets.fingerprint(dataclasses.replace(found, name="another")) == known
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "train_images",
+        "test_images",
+        "train_labels",
+        "test_labels",
+        "class_names",
+        "train_tokens",
+        "test_tokens",
+        "a row less",
+    ],
+)
+def test_a_fingerprint_changes_with_the_content(change: str) -> None:
+    found = scenes.scenes(90, 30, 3)
+    if change == "class_names":
+        other = dataclasses.replace(found, class_names=("x", *found.class_names[1:]))
+    elif change == "a row less":
+        names = ("train_images", "train_labels", "train_tokens")
+        other = dataclasses.replace(found, **{name: getattr(found, name)[:-1] for name in names})
+    else:
+        values = getattr(found, change).clone()
+        values.view(-1)[-1] += 1  # one pixel, one label, one word
+        other = dataclasses.replace(found, **{change: values})
+    assert datasets.fingerprint(other) != datasets.fingerprint(found)
+
+
+def test_the_fingerprint_of_an_own_file_follows_the_file(tmp_path: Path) -> None:
+    write_npz(tmp_path)
+    first = datasets.own_fingerprint("own", tmp_path)
+    assert first == datasets.fingerprint(load("own", tmp_path))
+    write_npz(tmp_path, test_labels=np.array([0, 1, 1]))
+    second = datasets.own_fingerprint("own", tmp_path)
+    assert second == datasets.fingerprint(load("own", tmp_path))
+    assert second != first
+
+
+def test_only_own_files_are_read_for_a_fingerprint(tmp_path: Path) -> None:
+    assert datasets.own_fingerprint("owls", tmp_path) is None
+    assert datasets.own_fingerprint("mnist5k") is None
+    write_npz(tmp_path, "cifar10")
+    assert datasets.own_fingerprint("cifar10", tmp_path) is not None
+    (tmp_path / "cifar-10-batches-py").mkdir()  # is read in the file's place
+    assert datasets.own_fingerprint("cifar10", tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["mnist5k", "scenes", "prototypes"])
+def test_an_own_file_with_the_name_of_an_embedded_data_set_is_not_ignored(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{name}.npz").touch()
+    with pytest.raises(ValueError, match=f"{name}.npz would never be read.*another name"):
+        load(name, tmp_path)

@@ -39,7 +39,10 @@ def test_no_class_is_a_mean_brightness() -> None:
 
 
 def test_the_study_pairs_methods_and_changes_the_images_with_the_seed() -> None:
-    configs = protocols.configs("ts_synthetic", "recorded", 6)
+    configs = {
+        method: [run for runs in by_draw.values() for run in runs]
+        for method, by_draw in protocols.configs("ts_synthetic", "recorded", range(1, 7)).items()
+    }
     first = configs["fixed 0.2"]
     assert len({config.split_seed for config in first}) == 6
     assert [config.permutation for config in first] == [1, 2, 3, 4, 5, 1]
@@ -54,16 +57,16 @@ def test_the_study_pairs_methods_and_changes_the_images_with_the_seed() -> None:
 
 
 def test_a_short_training_goes_through() -> None:
-    (config,) = protocols.configs("ts_synthetic", "quick", 1, epochs=4, warmup_epochs=1)["TS"]
+    short = {"epochs": 4, "warmup_epochs": 1}
+    (config,) = protocols.configs("ts_synthetic", "quick", [1], **short)["TS"][1]
     history = train(config).history
     assert len(history.curves["loss"]) == 4 // config.curves_every
     assert np.isfinite(history.curves["loss"]).all()
 
 
 def test_curves_have_the_points_that_were_asked_for() -> None:
-    (config,) = protocols.configs(
-        "ts_synthetic", "quick", 1, epochs=4, warmup_epochs=1, curves_every=1
-    )["TS"]
+    short = {"epochs": 4, "warmup_epochs": 1, "curves_every": 1}
+    (config,) = protocols.configs("ts_synthetic", "quick", [1], **short)["TS"][1]
     every = train(config).history.curves
     few = train(protocols.Config.from_dict(config.to_dict() | {"curves_every": 2})).history.curves
     assert {name: values[1::2] for name, values in every.items()} == few

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy import stats
 
 from dytemp.lab.studies.statistics import (
     Estimate,
-    bootstrap_mean,
     deviation,
+    holm,
+    mean_interval,
     paired_difference,
     pairs_needed,
     power,
@@ -21,58 +24,94 @@ numbers = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12)
 
 @given(numbers, st.floats(-10, 10))
 def test_the_interval_moves_with_the_values(values: list[float], shift: float) -> None:
-    one = bootstrap_mean(values, resamples=200)
-    other = bootstrap_mean([value + shift for value in values], resamples=200)
+    one = mean_interval(values)
+    other = mean_interval([value + shift for value in values])
     assert one.mean == pytest.approx(np.mean(values), abs=1e-9)
-    assert min(values) - 1e-9 <= one.low <= one.high <= max(values) + 1e-9
+    assert one.low <= one.mean <= one.high
     for name in ("mean", "low", "high"):
-        assert getattr(other, name) == pytest.approx(getattr(one, name) + shift, abs=1e-9)
+        assert getattr(other, name) == pytest.approx(getattr(one, name) + shift, abs=1e-6)
+
+
+@given(numbers)
+def test_the_interval_is_that_of_scipy(values: list[float]) -> None:
+    found = mean_interval(values)
+    assume(np.std(values) > 1e-6)
+    wanted = stats.ttest_1samp(values, 0)
+    interval = wanted.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-6)
+    assert found.p_value == pytest.approx(wanted.pvalue, rel=1e-6, abs=1e-12)
 
 
 @given(numbers)
 def test_equal_runs_do_not_differ(values: list[float]) -> None:
-    assert paired_difference(values, values) == Estimate(0, 0, 0, len(values))
+    assert paired_difference(values, values) == Estimate(0, 0, 0, len(values), 0)
+    assert paired_difference(values, values).p_value == 1
 
 
-def test_mirrored_runs_give_the_mirrored_interval_in_size() -> None:
+def test_mirrored_runs_give_the_mirrored_interval() -> None:
     a, b = [0.9, 0.8, 0.7, 0.95], [0.6, 0.7, 0.5, 0.9]
     one, other = paired_difference(a, b), paired_difference(b, a)
-    assert one.mean == pytest.approx(-other.mean) == pytest.approx(0.1625)
-    assert one.low > 0 > other.high
-    assert not one.undecided
-    assert str(one) == "+0.163 [+0.075, +0.25], n = 4"
-
-
-def test_the_interval_is_that_of_the_normal_distribution_for_many_values() -> None:
-    values = np.random.default_rng(1).normal(1, 2, 400)
-    estimate = bootstrap_mean(values.tolist())
-    half_width = 1.96 * values.std() / np.sqrt(len(values))
-    assert estimate.high - estimate.mean == pytest.approx(half_width, rel=0.05)
-    assert estimate.mean - estimate.low == pytest.approx(half_width, rel=0.05)
+    assert (one.mean, one.low, one.high) == pytest.approx((-other.mean, -other.high, -other.low))
+    assert str(one) == "+0.163 [-0.0139, +0.339], n = 4"
 
 
 def test_pairing_removes_what_pairs_share() -> None:
     shared = np.random.default_rng(2).normal(0, 1, 20)
     estimate = paired_difference((shared + 0.1).tolist(), shared.tolist())
-    assert estimate.low == pytest.approx(0.1)
-    assert estimate.high == pytest.approx(0.1)
+    assert (estimate.low, estimate.high) == pytest.approx((0.1, 0.1))
 
 
-def test_the_same_seed_gives_the_same_interval() -> None:
-    values = np.random.default_rng(3).normal(size=30).tolist()
-    assert bootstrap_mean(values) == bootstrap_mean(values)
-    assert bootstrap_mean(values) != bootstrap_mean(values, seed=5)
+def test_a_single_value_has_no_interval() -> None:
+    found = mean_interval([1.5])
+    assert math.isnan(found.low)
+    assert found.undecided
+    assert found.p_value == found.p_within(9) == found.p_beyond(0.1) == 1
+    assert str(found) == "+1.5, n = 1"
 
 
-def test_an_interval_around_zero_is_undecided() -> None:
-    assert bootstrap_mean([-1, 1, -2, 2]).undecided
+@given(numbers, st.floats(0, 50))
+def test_p_values_agree_with_the_interval(values: list[float], margin: float) -> None:
+    found = mean_interval(values)
+    assume(found.error > 1e-9)
+    edge = min(abs(abs(b) - margin) for b in (found.low, found.high, 0.0 if margin else 1.0))
+    assume(edge > 1e-6)
+    assert (found.p_within(margin) < 0.05) == (-margin < found.low and found.high < margin)
+    assert (found.p_beyond(margin) < 0.05) == (found.low > margin or found.high < -margin)
+
+
+@pytest.mark.parametrize("draws", [3, 5, 10, 20])
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.95])
+def test_coverage_over_draws_with_two_seeds_each(draws: int, correlation: float) -> None:
+    """Two seeds of a draw share what the draw is; their mean counts once, and 95 % are 95 %."""
+    rng = np.random.default_rng(draws)
+    of_draw = rng.normal(size=(4000, draws, 1)) * correlation**0.5
+    of_seed = rng.normal(size=(4000, draws, 2)) * (1 - correlation) ** 0.5
+    means = (of_draw + of_seed).mean(axis=2)
+    intervals = [mean_interval(each) for each in means.tolist()]
+    coverage = np.mean([each.low <= 0 <= each.high for each in intervals])
+    assert 0.93 < coverage < 0.97  # the standard error of 4000 tries is 0.0034
+
+
+def test_holm_as_in_a_worked_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([0.2]) == [0.2]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_lies_between_no_correction_and_bonferroni(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    for p, each in zip(p_values, adjusted, strict=True):
+        assert p <= each <= min(1, p * len(p_values)) + 1e-12
+    order = np.argsort(p_values, kind="stable")
+    assert (np.diff(np.array(adjusted)[order]) >= 0).all()
 
 
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        ({"values": [1.0]}, "values"),
         ({"values": []}, "values"),
+        ({"values": [[1.0]]}, "values"),
         ({"values": [1.0, float("nan")]}, "values"),
         ({"values": [1.0, float("inf")]}, "values"),
         ({"values": [1.0, 2.0], "level": 1.0}, "level"),
@@ -82,7 +121,13 @@ def test_an_interval_around_zero_is_undecided() -> None:
 )
 def test_refusals(arguments: dict[str, Any], part: str) -> None:
     with pytest.raises(ValueError, match=part):
-        bootstrap_mean(**arguments)
+        mean_interval(**arguments)
+
+
+@pytest.mark.parametrize("p_value", [-0.1, 1.1, float("nan")])
+def test_holm_refuses(p_value: float) -> None:
+    with pytest.raises(ValueError, match="p_values"):
+        holm([0.5, p_value])
 
 
 def test_pairs_must_pair_up() -> None:

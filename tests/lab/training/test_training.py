@@ -129,9 +129,33 @@ def test_images_and_captions(loss: str, monkeypatch: pytest.MonkeyPatch) -> None
     found = outcome.history.evaluations[-1]["metrics"]
     assert {"recall1_text", "recall5_image", "zero_shot", "knn10"} < set(found)
     assert found["recall5_text"] > 5 / 30
-    learned = {"tau_image", "tau_text", "labels"} if "ISog" in loss else set()
+    learned = {"tau_image", "tau_text", "labels", "positions"} if "ISog" in loss else set()
     assert set(outcome.arrays) == learned
     assert all(len(array) == sum(outcome.counts) for array in outcome.arrays.values())
+
+
+LEARNED: list[dict[str, Any]] = [
+    {"name": "SigLIP", "temperature": {"name": "LogScale", "tau": 0.1}},
+    {"name": "BimodalRGCL", "rho": 1.0, "temperature": {"name": "LogScale", "tau": 0.011}},
+    {"name": "BimodalISogCLR", "rho": 0.5, "temperature": [{"name": "TemperatureNetwork"}] * 2},
+]
+
+
+@pytest.mark.parametrize("loss", LEARNED, ids=lambda loss: loss["name"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lars"])
+def test_what_a_loss_learns_has_its_step(
+    loss: dict[str, Any], optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is learned by the optimiser of the encoder, without decay and within its bounds."""
+    data = scenes(train=90, test=30, concepts=3, ratio=0.3)
+    monkeypatch.setattr(datasets, "load", lambda name, root: data)
+    settings = {"pairs": "captions", "n_max": None, "augmentation": "scenes", "epochs": 3}
+    settings |= {"optimizer": optimizer, "learning_rate": 0.05, "weight_decay": 0.1}
+    first, second = (train(config(loss=loss, **settings)).history.curves for _ in range(2))
+    assert first == second  # the same bits, dropout included
+    temperatures = first["temperature"]
+    assert len(set(temperatures)) == 3
+    assert all(0.005 <= tau <= 1 for tau in temperatures)
 
 
 def test_learned_temperatures_belong_to_the_samples(folder: Path) -> None:
@@ -140,6 +164,7 @@ def test_learned_temperatures_belong_to_the_samples(folder: Path) -> None:
     data = datasets.load("toy", folder)
     chosen = choose_split(settings, data).train
     assert outcome.arrays["labels"].tolist() == data.train_labels[chosen].tolist()
+    assert outcome.arrays["positions"].tolist() == chosen.tolist()
     assert outcome.arrays["tau"].shape == (len(chosen),)
     assert len(np.unique(outcome.arrays["tau"])) > 5
 
@@ -284,6 +309,72 @@ def test_a_checkpoint_of_another_run_is_refused(folder: Path, tmp_path: Path) ->
         train(config(seed=1), tmp_path, root=folder)
 
 
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(folder: Path, tmp_path: Path) -> None:
+    """One bit of the weights: torch reads the file without a word."""
+    train(config(), tmp_path, root=folder)
+    file = tmp_path / "checkpoint.pt"
+    content = bytearray(file.read_bytes())
+    weights = torch.load(file, weights_only=True)["model"]["image.head.0.weight"].numpy().tobytes()
+    place = content.find(weights)
+    assert place > 0
+    content[place + 5] ^= 1
+    file.write_bytes(content)
+    assert torch.load(file, weights_only=True)["key"] == config().key
+    with pytest.raises(ValueError, match=r"readable checkpoint \(wrong check sum of .*delete"):
+        train(config(), tmp_path, root=folder)
+
+
+def test_a_checkpoint_whose_parts_do_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
+    train(config(), tmp_path, root=folder)
+    file = tmp_path / "checkpoint.pt"
+    state = torch.load(file, weights_only=True)
+    for broken in (
+        state | {"model": {}},
+        state | {"history": {"epoch": 1, "colour": "red"}},
+        {name: part for name, part in state.items() if name != "optimizer"},
+    ):
+        torch.save(broken, file)
+        with pytest.raises(ValueError, match=r"(?s)checkpoint.pt does not fit .*delete the file"):
+            train(config(), tmp_path, root=folder)
+
+
+def test_a_checkpoint_of_other_data_is_refused(folder: Path, tmp_path: Path) -> None:
+    train(config(), tmp_path, root=folder)
+    arrays = dict(np.load(folder / "toy.npz"))
+    arrays["train_images"][3, 2, 1] ^= 1
+    np.savez(tmp_path / "toy.npz", **arrays)
+    with pytest.raises(ValueError, match="trained on other data that were called 'toy' too"):
+        train(config(), tmp_path, root=tmp_path)
+
+
+def cut_short(monkeypatch: pytest.MonkeyPatch, folder: Path, checkpoints: Path) -> None:
+    """Stop a run of two epochs after the first one."""
+    with monkeypatch.context() as patch:
+        patch.setattr(training.loop, "evaluate", None)  # it is called after the second epoch
+        with pytest.raises(TypeError):
+            train(config(), checkpoints, root=folder)
+
+
+def test_a_run_that_was_resumed_names_all_conditions(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hardware.threads(1):
+        cut_short(monkeypatch, folder, tmp_path)
+    with hardware.threads(2):
+        parts = train(config(), tmp_path, root=folder).history.parts
+    assert [part["epoch"] for part in parts] == [1, 2]
+    assert [part["environment"]["threads"] for part in parts] == [1, 2]
+    assert [part["code"] for part in parts] == [hardware.code()] * 2
+
+
+def test_a_run_that_was_resumed_as_before_has_one_part(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_short(monkeypatch, folder, tmp_path)
+    parts = train(config(), tmp_path, root=folder).history.parts
+    assert [part["epoch"] for part in parts] == [2]
+
+
 # --------------------------------------------------------------------------------------- refusals
 
 
@@ -364,6 +455,25 @@ def test_the_whole_data_set_keeps_its_frequencies(folder: Path) -> None:
     assert (
         split.train.tolist() != choose_split(config(n_max=None, split_seed=1), data).train.tolist()
     )
+
+
+def test_the_whole_of_a_data_set_that_counts_from_1_is_refused(folder: Path) -> None:
+    toy = datasets.load("toy", folder)
+    data = datasets.Dataset(
+        name="mine",
+        train_images=toy.train_images,
+        train_labels=toy.train_labels + 1,
+        test_images=toy.test_images,
+        test_labels=toy.test_labels + 1,
+        class_names=("nothing", *toy.class_names),
+    )
+    with pytest.raises(ValueError, match=r"'mine', but there is none of class 0 \('nothing'\)"):
+        choose_split(config(n_max=None), data)
+
+
+def test_the_progress_bar_is_for_people_who_watch(folder: Path, capfd) -> None:
+    train(config(), root=folder)
+    assert capfd.readouterr().err == ""  # no terminal here
 
 
 def test_permutations_of_ts_are_used(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

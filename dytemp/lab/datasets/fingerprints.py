@@ -1,0 +1,66 @@
+"""What a data set holds, in one word that changes with any of it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, uint8
+
+from dytemp.lab.datasets.loading import own_file
+from dytemp.lab.datasets.long_tails import content_keys
+from dytemp.lab.datasets.own import from_npz
+from dytemp.lab.datasets.types import Captioned, Dataset
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """Return 32 hexadecimal digits that stand for images, labels, captions and class names.
+
+    The order of the images does not count, as it does not when a subset is chosen: a shuffled copy
+    has the same fingerprint. Neither does the name of the data set.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Returns
+    -------
+    str
+        BLAKE2b hash of the sorted content keys with their labels.
+    """
+    whole = hashlib.blake2b(json.dumps(dataset.class_names).encode(), digest_size=16)
+    for part in ("train", "test"):
+        images: Tensor = getattr(dataset, f"{part}_images")
+        columns = [
+            getattr(dataset, f"{part}_labels").numpy(),
+            content_keys(images, 0, "fingerprint").numpy(),
+        ]
+        if isinstance(dataset, Captioned):
+            words = getattr(dataset, f"{part}_tokens").contiguous().view(uint8)
+            columns.append(content_keys(words, 0, "fingerprint").numpy())
+        table = np.stack(columns).astype("<i8")
+        whole.update(str(tuple(images.shape)).encode())
+        whole.update(np.ascontiguousarray(table[:, np.lexsort(table)]).tobytes())
+    return whole.hexdigest()
+
+
+def own_fingerprint(name: str, root: str | os.PathLike[str] | None = None) -> str | None:
+    """Return the fingerprint of a data set if it is read from an npz file here, else None.
+
+    Public and generated data sets are what their names say; a file of one's own may change. It is
+    read again only after it has.
+    """
+    file = own_file(name, root)
+    if file is None:
+        return None
+    found = file.stat()
+    return _of_file(name, file, found.st_mtime_ns, found.st_size)
+
+
+@functools.lru_cache(maxsize=16)
+def _of_file(name: str, file: Path, changed: int, size: int) -> str:
+    return fingerprint(from_npz(name, file))

@@ -1,0 +1,82 @@
+"""Figures can be seen: on white, on a dark page, and every method has a look."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+
+from dytemp.lab.book import figures, tables
+from dytemp.lab.studies.claims import Finding
+
+TEMPERATURES = (0.01, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance as WCAG 2 defines it."""
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one: str, other: str) -> float:
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("page", ["#ffffff", figures.DARK_PAGE])
+def test_every_colour_stands_out_from_the_page(page: str) -> None:
+    colours = [each.color for each in (*figures.LOOKS.values(), *figures._SPARE)]
+    colours += [figures.tau_colour(tau) for tau in TEMPERATURES]
+    assert [colour for colour in colours if contrast(colour, page) < 3] == []
+
+
+def test_methods_that_appear_together_look_different() -> None:
+    looks = list(figures.LOOKS.values())
+    assert len({each.color for each in looks}) == len(looks)
+    assert len({(each.marker, each.linestyle) for each in looks}) == len(looks)
+
+
+def test_looks_of_values_variants_and_own_methods() -> None:
+    assert figures.look("fixed 0.2")["color"] == figures.tau_colour(0.2)
+    assert figures.look("fixed 0.2, rate 0.5")["marker"] == "o"
+    assert figures.look("TS, period 0.5") == figures.look("TS")
+    assert figures.look("DySTreSS shifted, wide") == figures.look("DySTreSS shifted")
+    own = figures.look("my rule")
+    assert own == figures.look("my rule")
+    assert own["color"] not in {each.color for each in figures.LOOKS.values()}
+
+
+def test_differences_are_drawn_in_order_and_open_intervals_are_points() -> None:
+    nan = float("nan")
+    table = pd.DataFrame(
+        {"mean": [1.0, -2.0], "low": [0.5, nan], "high": [1.5, nan]},
+        index=pd.MultiIndex.from_tuples([("TS", "kNN@1"), ("MACL", "kNN@1")]),
+    )
+    figure = figures.difference_figure(table)
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["TS: kNN@1", "MACL: kNN@1"]
+    colours = [line.get_color() for line in axes.lines]
+    assert {figures.LOOKS["TS"].color, figures.LOOKS["MACL"].color} <= set(colours)
+    plt.close(figure)
+
+
+def test_panels_stand_in_two_columns() -> None:
+    figure, axes = figures.panels(3)
+    assert len(axes) == len(figure.axes) == 3
+    plt.close(figure)
+
+
+def test_tables_round_and_mark_the_best() -> None:
+    table = pd.DataFrame({"a": [1.234, 5.0], "n": [3, 4]}, index=["x", "y"])
+    page = tables.styled(table, "What to see.", digits=2, best="max").to_html()
+    assert "1.23" in page
+    assert "What to see." in page
+    assert ">3<" in page
+    assert "font-weight: bold" in page
+
+
+def test_effects_as_text() -> None:
+    finding = Finding("ts", "C8", "scaled down", "supported", 1.0, 0.5, 1.5, 5, notebook="11")
+    assert tables.effect(finding) == "+1.00 [+0.50, +1.50]"
+    assert tables.effect(Finding("ts", "C1", "exact", "supported")) == "–"
