@@ -262,6 +262,11 @@ class TwoConstants(NTXent):
         super().__init__(tau_negative)
         self.ratio = tau_negative / checks.number("tau_positive", tau_positive, above=0)
 
+    def rows(self, similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
+        """Return InfoNCE with the temperature of the positive at the positive."""
+        both = tau.expand_as(similarity).scatter(1, positives[:, None], float(tau) / self.ratio)
+        return info_nce(similarity, positives, both, itself)
+
     def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:
         """Slope: that of `NTXent`, with the temperature of the positive at the positive."""
         logits.scatter_(1, positives, self.ratio * logits.gather(1, positives))
