@@ -3,6 +3,8 @@ PYTHON ?= python3
 SCALE ?= quick
 ONLY ?=
 JOBS ?=
+COURSE ?= build/assignments
+FORCE ?=
 
 BIN := .venv/bin
 # The stamp holds the folder that .venv was made for: after a move it is made anew, in seconds.
@@ -11,7 +13,7 @@ MOVED := $(shell [ ! -s $(INSTALLED) ] || [ "$$(cat $(INSTALLED))" = "$$(pwd -P)
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
-.PHONY: help reproduce test lint report lab bench clean moved
+.PHONY: help reproduce test lint report lab bench assignments grade student clean moved
 
 help:
 	@echo "make reproduce   run every notebook at scale quick and build the site in build/report;"
@@ -21,6 +23,9 @@ help:
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make lint        lint and types only"
 	@echo "make bench       measure speed and memory, in about half an hour; ONLY=losses for one part"
+	@echo "make assignments write the students' copies for a class into build/assignments/release"
+	@echo "make grade       grade what students handed in; COURSE=folder ONLY=a_infonce FORCE=--force"
+	@echo "make student     a light installation for students: CPU build of torch, no checks"
 	@echo "make clean       remove build/ (the environment .venv stays)"
 
 reproduce: $(INSTALLED)
@@ -44,7 +49,25 @@ bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable ".[lab,dev,integrations,bench]"
 	PYTHONPATH=tests $(BIN)/python -m benchmarks $(ONLY)
 
+# A course of your own: make assignments COURSE=folder. nbgrader needs its programs on the PATH;
+# both commands see to that.
+assignments: $(INSTALLED)
+	@$(BIN)/python -m dytemp assignments --course $(COURSE)
+
+grade: $(INSTALLED)
+	@$(BIN)/python -m dytemp grade $(ONLY) --course $(COURSE) $(FORCE)
+
+# On Linux the usual build of torch brings 4 GB of CUDA; TORCH names the small one, with the options
+# that pytorch.org gives for CPUs: make student TORCH="torch torchvision ..."
+TORCH ?= torch torchvision
+student:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install $(TORCH)
+	$(BIN)/python -m pip install --editable ".[lab]"
+	@echo "Done. Open the assignments with: $(BIN)/jupyter lab"
+
 clean:
+	@test ! -d build/assignments/submitted || { echo "build/assignments holds work of students: move it away first"; exit 1; }
 	rm -rf build dist
 
 # The stamp is written last, so an interrupted installation starts again.

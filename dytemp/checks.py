@@ -58,6 +58,7 @@ def number(
     above: float = -math.inf,
     at_least: float = -math.inf,
     at_most: float = math.inf,
+    below: float = math.inf,
 ) -> float:
     """Return `value` as a finite float inside the given bounds."""
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -66,8 +67,9 @@ def number(
         result = float(value)
     except OverflowError:  # an integer or a fraction beyond the floating-point numbers
         result = math.inf
-    if not (math.isfinite(result) and result > above and at_least <= result <= at_most):
-        raise ValueError(f"{name} must be {_range(above, at_least, at_most)}, got {value!r}")
+    if not (math.isfinite(result) and above < result < below and at_least <= result <= at_most):
+        allowed = _range(above, at_least, at_most, below)
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
     return result
 
 
@@ -228,7 +230,7 @@ def unrepeated(index: Tensor) -> None:
         )
 
 
-def _range(above: float, at_least: float, at_most: float) -> str:
+def _range(above: float, at_least: float, at_most: float, below: float) -> str:
     """Say in words which numbers are allowed."""
     parts = ["finite"]
     if above > -math.inf:
@@ -237,4 +239,6 @@ def _range(above: float, at_least: float, at_most: float) -> str:
         parts.append(f"at least {at_least:g}")
     if at_most < math.inf:
         parts.append(f"at most {at_most:g}")
+    if below < math.inf:
+        parts.append(f"below {below:g}")
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""How the temperature is chosen: by time, by similarity, by sample or by batch.
+"""How the temperature is chosen: by time, similarity, sample, batch or embedding.
 
 All of them answer one question with one call::
 
@@ -23,6 +23,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dytemp import checks
 
@@ -209,6 +210,44 @@ class Constant(OfTime, fused=True):
     def extra_repr(self) -> str:
         """Show the value in ``repr``."""
         return f"tau={self._value():g}"
+
+
+class LogScale(Constant):
+    r"""A learned temperature, held as the logarithm of its inverse: tau = exp(-t).
+
+    As CLIP and SigLIP learn their scale 1 / tau: a step of t changes tau by a ratio, and tau
+    cannot cross 0. Like them, call `clamp_` after each step of the optimiser, and let t not decay.
+
+    Parameters
+    ----------
+    tau : float
+        The temperature at the start, in [tau_min, tau_max].
+    tau_min, tau_max : float
+        Bounds that `clamp_` keeps.
+
+    Attributes
+    ----------
+    t : nn.Parameter
+        What is learned, without dimensions.
+    """
+
+    def __init__(self, tau: float = 0.07, tau_min: float = 0.01, tau_max: float = 1.0) -> None:
+        Temperature.__init__(self)
+        self.tau_min = checks.number("tau_min", tau_min, above=0)
+        self.tau_max = checks.number("tau_max", tau_max, above=0)
+        checks.bounds(self.tau_min, self.tau_max)
+        tau = checks.number("tau", tau, at_least=tau_min, at_most=tau_max)
+        self.t = nn.Parameter(torch.tensor(-math.log(tau), dtype=STATE))
+
+    @property
+    def tau(self) -> Tensor:  # type: ignore[override]
+        """The temperature, connected to t."""
+        return torch.exp(-self.t)
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Bring the temperature back into its bounds."""
+        self.t.clamp_(-math.log(self.tau_max), -math.log(self.tau_min))
 
 
 class _Between(OfTime):
@@ -514,6 +553,22 @@ class SimilarityExponential(OfSimilarity, fused=True):
         return -torch.expm1(-self.rate * similarity.abs())
 
 
+class SimilarityRoot(OfSimilarity, fused=True):
+    r"""The rule of TeMo: the more similar a pair, the higher its temperature.
+
+    .. math:: \tau(s) = \tau_- + (\tau_+ - \tau_-) \sqrt{(1 + s) / 2}
+
+    Where the schedules of DySTreSS are even in s, this one rises all the way. Its slope is
+    infinite at s = -1; within 1e-6 of that the root is replaced by its chord. The released code
+    does not detach.
+    """
+
+    def height(self, similarity: Tensor) -> Tensor:
+        """Return the root of (1 + s) / 2."""
+        x, near = (1 + similarity) / 2, 5e-7
+        return torch.where(x > near, x.clamp(min=near).sqrt(), x.clamp(min=0) / math.sqrt(near))
+
+
 # ---------------------------------------------------------------------------------------- sample
 
 
@@ -631,41 +686,18 @@ def of_sample(tau: Tensor, similarity: Tensor, index: Tensor | None) -> Tensor:
 # ----------------------------------------------------------------------------------------- batch
 
 
-class Alignment(Temperature, fused=True):
-    """The temperature of MACL: it follows the mean similarity A of the batch's positives.
-
-    tau = tau0 (1 + alpha (A - a0)), without gradient. For alpha (a0 - A) >= 1 it would not be
-    positive, which happens to random embeddings with the settings for sentences
-    (0.05, 2, 0.8); that is refused.
-
-    Parameters
-    ----------
-    tau0 : float
-        The temperature at A = a0, above 0.
-    alpha : float
-        How strongly it follows, at least 0.
-    a0 : float
-        The similarity of reference, in [-1, 1].
-    """
+class OfBatch(Temperature):
+    """A temperature that follows the batch's mean positive similarity A, without gradient."""
 
     depends_on = "batch"
 
-    def __init__(self, tau0: float, alpha: float, a0: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.tau0 = checks.number("tau0", tau0, above=0)
-        self.alpha = checks.number("alpha", alpha, at_least=0)
-        self.a0 = checks.number("a0", a0, at_least=-1, at_most=1)
         self.tau: Tensor | None = None
 
     def at(self, alignment: float) -> float:
         """Return the temperature for a mean similarity of the positives."""
-        tau = self._of(float(alignment))
-        if not tau > 0:
-            raise ValueError(
-                f"tau must be above 0, got {tau:g} at a mean positive similarity of "
-                f"{float(alignment):g}: choose a smaller alpha or a0"
-            )
-        return tau
+        return self._of(float(alignment))
 
     def observe(self, positives: Tensor) -> None:
         """Set the temperature from the batch's positive similarities."""
@@ -682,7 +714,167 @@ class Alignment(Temperature, fused=True):
         return self.tau.to(similarity)
 
     def _of(self, alignment: Number) -> Number:
+        raise NotImplementedError
+
+
+class Alignment(OfBatch, fused=True):
+    """The temperature of MACL: it follows the mean similarity A of the batch's positives.
+
+    tau = tau0 (1 + alpha (A - a0)), without gradient. For alpha (a0 - A) >= 1 it would not be
+    positive, which happens to random embeddings with the settings for sentences
+    (0.05, 2, 0.8); that is refused.
+
+    Parameters
+    ----------
+    tau0 : float
+        The temperature at A = a0, above 0.
+    alpha : float
+        How strongly it follows, at least 0.
+    a0 : float
+        The similarity of reference, in [-1, 1].
+    """
+
+    def __init__(self, tau0: float, alpha: float, a0: float) -> None:
+        super().__init__()
+        self.tau0 = checks.number("tau0", tau0, above=0)
+        self.alpha = checks.number("alpha", alpha, at_least=0)
+        self.a0 = checks.number("a0", a0, at_least=-1, at_most=1)
+
+    def at(self, alignment: float) -> float:
+        """Return the temperature for a mean similarity of the positives."""
+        tau = super().at(alignment)
+        if not tau > 0:
+            raise ValueError(
+                f"tau must be above 0, got {tau:g} at a mean positive similarity of "
+                f"{float(alignment):g}: choose a smaller alpha or a0"
+            )
+        return tau
+
+    def _of(self, alignment: Number) -> Number:
         return self.tau0 * (1 + self.alpha * (alignment - self.a0))
+
+
+class PositiveDistance(OfBatch, fused=True):
+    """The mean squared distance of the batch's positives, 2 (1 - A): the schedule PPS.
+
+    exp(s / tau) is a Gaussian kernel of width sqrt(tau) on the sphere, and here its width is the
+    root mean square distance of a positive: about 2 for random embeddings, small once positives
+    have met. The opposite of `Alignment`, whose temperature grows with A.
+
+    Parameters
+    ----------
+    tau_min : float
+        Floor of the temperature, above 0: identical views have no distance.
+    """
+
+    def __init__(self, tau_min: float = 0.01) -> None:
+        super().__init__()
+        self.tau_min = checks.number("tau_min", tau_min, above=0)
+
+    def _of(self, alignment: Number) -> Number:
+        excess = 2 * (1 - alignment) - self.tau_min
+        return self.tau_min + (excess + abs(excess)) / 2  # at least tau_min
+
+
+# ------------------------------------------------------------------------------------- embedding
+
+
+class TemperatureNetwork(Temperature):
+    r"""The temperature as a function of the anchor's embedding: TempNet (Qiu et al., 2024).
+
+    .. math:: x = \mathrm{dropout}(\mathrm{sigmoid}(W z + b)), \quad a = P x, \quad
+        w = \mathrm{softmax}(a / e^c), \quad
+        q = \sum_m l_m (w_m - 1/M) \, \mathrm{sigmoid}(a_m) + l_0
+
+    with z the detached unit embedding and the rows of P, the M prototypes, normalised;
+    tau = tau_min + (tau_max - tau_min) sigmoid(q). Samples that look alike share a temperature,
+    and one that was never seen has one. It learns the rule of iSogCLR, KL = rho:
+    ``BimodalISogCLR(size, rho, temperature=(TemperatureNetwork(dim), TemperatureNetwork(dim)))``.
+
+    Parameters
+    ----------
+    dim : int
+        Dimension of the embeddings.
+    prototypes : int
+        M.
+    tau_min, tau_max : float
+        Bounds, 0 < tau_min <= tau_max.
+    dropout : float
+        Share of x that is dropped in training mode, in [0, 1).
+
+    Attributes
+    ----------
+    tau : Tensor or None
+        The temperatures of the last call, detached, shape (anchors,).
+    """
+
+    depends_on = "embedding"
+
+    def __init__(
+        self,
+        dim: int,
+        prototypes: int = 256,
+        tau_min: float = 0.005,
+        tau_max: float = 0.05,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        dim = checks.integer("dim", dim, at_least=1)
+        prototypes = checks.integer("prototypes", prototypes, at_least=1)
+        self.tau_min = checks.number("tau_min", tau_min, above=0)
+        self.tau_max = checks.number("tau_max", tau_max, above=0)
+        checks.bounds(self.tau_min, self.tau_max)
+        self.dropout = checks.number("dropout", dropout, at_least=0, below=1)
+        self.proj = nn.Linear(dim, dim)
+        self.prototypes = nn.Parameter(torch.randn(prototypes, dim))
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(0.01)))  # c
+        self.linear = nn.Linear(prototypes, 1)
+        nn.init.ones_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.anchors: Tensor | None = None
+        self.tau: Tensor | None = None
+        self.calls = 0
+
+    def at(self, z: Tensor) -> Tensor:
+        """Return the temperatures (B,) of embeddings (B, D), computed in the network's type."""
+        if z.ndim != 2 or z.shape[1] != self.proj.in_features:
+            wanted = f"(B, {self.proj.in_features})"
+            raise ValueError(f"z must have shape {wanted}, got {tuple(z.shape)}")
+        x = torch.sigmoid(self.proj(F.normalize(z.to(self.proj.weight), dim=1)))
+        a = self._dropped(x) @ F.normalize(self.prototypes, dim=1).T
+        w = (a / self.log_sharpness.exp()).softmax(dim=1) - 1 / a.shape[1]
+        height = torch.sigmoid(self.linear(w * torch.sigmoid(a))[:, 0])
+        return self.tau_min + (self.tau_max - self.tau_min) * height
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        """Apply dropout in training mode.
+
+        What is dropped follows from the numbers of the epoch and of the call alone: it is the same
+        on all processes, and in a training that was interrupted.
+        """
+        if not (self.training and self.dropout):
+            return x
+        generator = torch.Generator().manual_seed(hash((self.epoch, self.calls)))
+        self.calls += 1
+        kept = torch.rand(x.shape, generator=generator) >= self.dropout
+        return x * kept.to(x) / (1 - self.dropout)
+
+    def set_epoch(self, epoch: float) -> None:
+        """Set the time, in epochs."""
+        super().set_epoch(epoch)
+        self.calls = 0
+
+    def see(self, anchors: Tensor) -> None:
+        """Take the embeddings of the anchors whose temperatures are asked for next."""
+        self.anchors = anchors
+
+    def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the temperature of each anchor, shape (anchors, 1), connected to the network."""
+        if self.anchors is None or len(self.anchors) != len(similarity):
+            raise ValueError("similarity must belong to anchors that were seen: call see(anchors)")
+        tau = self.at(self.anchors).to(similarity.dtype)
+        self.tau = tau.detach()
+        return tau[:, None]
 
 
 # --------------------------------------------------------------------------------------- helpers

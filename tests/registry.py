@@ -36,10 +36,21 @@ def _nested(low: float, high: float) -> Temperature:
     return schedules.SimilarityCosine(bound, schedules.Cosine(high, high, period=5))
 
 
+def _network(low: float, high: float, dim: int = 5) -> Temperature:
+    generator = torch.Generator().manual_seed(dim)
+    network = schedules.TemperatureNetwork(dim, 6, low, high, dropout=0.0).double()
+    for parameter in network.parameters():
+        drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.data.copy_(drawn)
+    return network
+
+
 # Each builds a temperature that stays between two bounds; equal bounds leave nothing to vary.
+# (`PositiveDistance` knows no upper one: it is what the data are.)
 TEMPERATURES: dict[str, Callable[[float, float], Temperature]] = {
     "Constant": lambda low, high: Constant((low + high) / 2),
     "Constant, learned": _learned,
+    "LogScale": lambda low, high: schedules.LogScale((low + high) / 2, low, high),
     "Cosine": lambda low, high: schedules.Cosine(low, high, period=10),
     "Triangle": lambda low, high: schedules.Triangle(low, high, period=10),
     "Step": lambda low, high: schedules.Step(low, high, period=10),
@@ -59,16 +70,22 @@ TEMPERATURES: dict[str, Callable[[float, float], Temperature]] = {
     "SimilarityExponential, full": lambda low, high: schedules.SimilarityExponential(
         low, high, detach=False
     ),
+    "SimilarityRoot": schedules.SimilarityRoot,
+    "SimilarityRoot, full": lambda low, high: schedules.SimilarityRoot(low, high, detach=False),
     "PerClass": lambda low, high: schedules.PerClass([low, high, (low + high) / 2, low], LABELS),
     "Individual": _individual,
     "Alignment": lambda low, high: schedules.Alignment(
         (low + high) / 2, alpha=(high - low) / (high + low), a0=0
     ),
+    "PositiveDistance": lambda low, high: schedules.PositiveDistance(low),
+    "TemperatureNetwork": _network,
 }
 
 
 def kind(temperature: Temperature) -> str:
-    """Return what a temperature depends on, or "learned" if autograd learns it."""
+    """Return what a temperature depends on, or "learned" if it is a number that autograd learns."""
+    if temperature.depends_on == "embedding":
+        return "embedding"
     learned = any(parameter.requires_grad for parameter in temperature.parameters())
     return "learned" if learned else temperature.depends_on
 
@@ -80,11 +97,13 @@ class Loss:
     build: takes a temperature (None where the loss brings its own) and the dimension.
     takes: the kinds of temperature that fit, see `kind`.
     surrogate: the value is not the objective, its gradient is.
+    own: the loss brings a temperature of its own if none is given.
     """
 
     build: Callable[[Temperature, int], PairLoss]
     takes: tuple[str, ...] = ()
     surrogate: bool = False
+    own: bool = False
 
 
 def _moco(temperature: Temperature, dim: int) -> PairLoss:
@@ -93,18 +112,27 @@ def _moco(temperature: Temperature, dim: int) -> PairLoss:
         return losses.MoCo(temperature, dim, QUEUE)
 
 
-ANY = ("time", "learned", "similarity", "sample", "batch")
+def _bimodal(variant: str) -> Callable[[Temperature | None, int], PairLoss]:
+    def build(temperature: Temperature | None, dim: int) -> PairLoss:
+        # One for both: swapping the views changes nothing.
+        pair = None if temperature is None else (temperature, temperature)
+        return losses.BimodalISogCLR(SIZE, rho=0.5, tau_init=0.3, variant=variant, temperature=pair)
+
+    return build
+
+
+ANY = ("time", "learned", "similarity", "sample", "batch", "embedding")
 GIVEN = ("time", "sample")
 
 LOSSES: dict[str, Loss] = {
     "NTXent": Loss(lambda t, dim: losses.NTXent(t), ANY),
-    "TwoConstants": Loss(lambda t, dim: losses.TwoConstants(0.6, 0.2)),
+    "TwoConstants": Loss(lambda t, dim: losses.TwoConstants(0.6, 0.2), own=True),
     "DCL, joint": Loss(lambda t, dim: losses.DCL(t), ANY),
     "DCL, split": Loss(lambda t, dim: losses.DCL(t, "split"), ANY),
     "MoCo": Loss(_moco, ANY),
     "CLIP": Loss(lambda t, dim: losses.CLIP(t), ANY),
     "CyCLIP": Loss(lambda t, dim: losses.CyCLIP(t), ANY),
-    "MACL": Loss(lambda t, dim: losses.MACL(0.3, 0.5, 0.1)),
+    "MACL": Loss(lambda t, dim: losses.MACL(0.3, 0.5, 0.1), own=True),
     "SogCLR, paper": Loss(lambda t, dim: losses.SogCLR(SIZE, t), GIVEN, surrogate=True),
     "SogCLR, official": Loss(
         lambda t, dim: losses.SogCLR(SIZE, t, variant="official"), GIVEN, surrogate=True
@@ -115,17 +143,34 @@ LOSSES: dict[str, Loss] = {
     "BimodalSogCLR, official": Loss(
         lambda t, dim: losses.BimodalSogCLR(SIZE, t, variant="official"), GIVEN, surrogate=True
     ),
-    "ISogCLR, paper": Loss(lambda t, dim: losses.ISogCLR(SIZE, tau_init=0.3), surrogate=True),
+    "ISogCLR, paper": Loss(
+        lambda t, dim: losses.ISogCLR(SIZE, tau_init=0.3), surrogate=True, own=True
+    ),
     "ISogCLR, official": Loss(
-        lambda t, dim: losses.ISogCLR(SIZE, tau_init=0.3, variant="official"), surrogate=True
+        lambda t, dim: losses.ISogCLR(SIZE, tau_init=0.3, variant="official"),
+        surrogate=True,
+        own=True,
     ),
-    "BimodalISogCLR, paper": Loss(
-        lambda t, dim: losses.BimodalISogCLR(SIZE, rho=0.5, tau_init=0.3), surrogate=True
-    ),
+    "BimodalISogCLR, paper": Loss(_bimodal("paper"), ("embedding",), surrogate=True, own=True),
     "BimodalISogCLR, official": Loss(
-        lambda t, dim: losses.BimodalISogCLR(SIZE, rho=0.5, tau_init=0.3, variant="official"),
+        _bimodal("official"), ("embedding",), surrogate=True, own=True
+    ),
+    "BimodalRGCL, paper": Loss(
+        lambda t, dim: losses.BimodalRGCL(SIZE, t, rho=0.5), ("time", "learned"), surrogate=True
+    ),
+    "BimodalRGCL, official": Loss(
+        lambda t, dim: losses.BimodalRGCL(SIZE, t, rho=0.5, variant="official"),
+        ("time", "learned"),
         surrogate=True,
     ),
+    "DCLW": Loss(lambda t, dim: losses.DCLW(t), ANY),
+    "HardNegative": Loss(
+        lambda t, dim: losses.HardNegative(t),
+        ("time", "learned", "sample", "batch", "embedding"),
+    ),
+    "DualTemperature": Loss(lambda t, dim: losses.DualTemperature(t), ("time",)),
+    "SigLIP": Loss(lambda t, dim: losses.SigLIP(t), ("time", "learned", "similarity", "batch")),
+    "Spectral": Loss(lambda t, dim: losses.Spectral(), own=True),
 }
 
 OWN = "own temperature"
@@ -135,7 +180,7 @@ def _fitting(row: Loss) -> list[str]:
     return [name for name, make in TEMPERATURES.items() if kind(make(0.1, 0.2)) in row.takes]
 
 
-CASES = [(loss, name) for loss, row in LOSSES.items() for name in (_fitting(row) or [OWN])]
+CASES = [(loss, name) for loss, row in LOSSES.items() for name in _fitting(row) + [OWN] * row.own]
 
 
 def temperature(name: str, low: float = 0.2, high: float = 0.6) -> Temperature:
@@ -150,6 +195,8 @@ def build(
 ) -> PairLoss:
     """Build a loss with a temperature that stays between two bounds."""
     given = None if name == OWN else temperature(name, low, high)
+    if isinstance(given, schedules.TemperatureNetwork):
+        given = _network(low, high, dim)
     return LOSSES[loss].build(given, dim)
 
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dytemp import losses
-from dytemp.losses import ISogCLR, MoCo, NTXent
-from dytemp.schedules import Constant
+from dytemp.losses import BimodalISogCLR, ISogCLR, MoCo, NTXent
+from dytemp.schedules import Constant, TemperatureNetwork
 
 WORLD = 2
 PAIRS = 3  # on each process
@@ -134,6 +134,19 @@ def refusals(rank: int) -> dict[str, str]:
     }
 
 
+def with_dropout(rank: int) -> dict[str, Tensor]:
+    """Return the state after steps with networks that drop out, drawn by each process itself."""
+    torch.manual_seed(0)
+    networks = [TemperatureNetwork(5, 6, dropout=0.5) for _ in range(2)]
+    loss = BimodalISogCLR(registry.SIZE, rho=0.5, temperature=networks)
+    torch.manual_seed(rank)
+    for step in range(STEPS):
+        z1, z2, index = registry.batch(WORLD * PAIRS, seed=step)
+        part = slice(rank * PAIRS, (rank + 1) * PAIRS)
+        loss(z1[part], z2[part], index[part])
+    return loss.state_dict()
+
+
 def gathering(rank: int) -> Record:
     """Return losses of one process alone, of its own rows, and of all rows in evaluation mode."""
     z1, z2, _ = registry.batch(BATCH)
@@ -164,6 +177,7 @@ def work(rank: int, world: int, folder: str) -> None:
         result["runs"] = [run(case, part) for case in CASES]
         result["refusals"] = refusals(rank)
         result["gathering"] = gathering(rank)
+        result["with dropout"] = with_dropout(rank)
     torch.save(result, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -212,7 +226,9 @@ def test_two_processes_equal_one(case: tuple[torch.dtype, str, str], ranks: list
     tolerance = 1e-6 if case[0] == torch.float32 else 1e-9
 
     def same(measured: object, expected: object) -> None:
-        torch.testing.assert_close(measured, expected, rtol=tolerance, atol=0.1 * tolerance)
+        torch.testing.assert_close(
+            measured, expected, rtol=tolerance, atol=0.1 * tolerance, equal_nan=True
+        )
 
     whole = run(case, slice(None))
     records = [rank["runs"][CASES.index(case)] for rank in ranks]
@@ -237,6 +253,13 @@ def test_states_do_change(ranks: list) -> None:
         first, *_, last = (record["state"] for record in records)
         changes = any(not torch.equal(first[key], last[key]) for key in first)
         assert changes == (case[1] == "MoCo" or registry.LOSSES[case[1]].surrogate)
+
+
+def test_dropout_is_the_same_on_all_processes(ranks: list) -> None:
+    first, second = (rank["with dropout"] for rank in ranks)
+    assert first["image.log_average"].isfinite().any()
+    for key, value in first.items():
+        assert torch.equal(value, second[key])
 
 
 def test_whole_batch_is_checked(ranks: list) -> None:

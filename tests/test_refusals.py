@@ -18,14 +18,20 @@ from dytemp import checks, losses, schedules
 from dytemp.losses import (
     CLIP,
     DCL,
+    DCLW,
     MACL,
     BimodalISogCLR,
+    BimodalRGCL,
     BimodalSogCLR,
     CyCLIP,
+    DualTemperature,
+    HardNegative,
     ISogCLR,
     MoCo,
     NTXent,
+    SigLIP,
     SogCLR,
+    Spectral,
     TwoConstants,
 )
 from dytemp.schedules import (
@@ -35,13 +41,17 @@ from dytemp.schedules import (
     HalfCosine,
     Individual,
     Linear,
+    LogScale,
     PerClass,
+    PositiveDistance,
     Random,
     ShiftedSimilarityCosine,
     SimilarityCosine,
     SimilarityExponential,
     SimilarityLinear,
+    SimilarityRoot,
     Step,
+    TemperatureNetwork,
     Triangle,
     as_temperature,
     as_time,
@@ -51,6 +61,7 @@ NAN, INF = float("nan"), float("inf")
 Z = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0], [1.0, 0.0, 1.0]])
 INDEX, LABELS = torch.arange(4), torch.tensor([0, 1, 1, 0, 2, 0])
 LEARNED = nn.Parameter(torch.tensor(0.1))
+NETWORK = TemperatureNetwork(3)
 
 
 def with_entry(value: float) -> Tensor:
@@ -214,11 +225,57 @@ REFUSED: list[Row] = [
     (lambda: BimodalISogCLR(10, clip="3"), TypeError, ["clip must be a number", "'3'"]),
     (lambda: BimodalISogCLR(10, gamma=2), ValueError, ["gamma", UP_TO_1]),
     (lambda: BimodalISogCLR(10, variant=""), ValueError, ["variant", "'paper', 'official'"]),
+    (
+        lambda: BimodalISogCLR(10, temperature=NETWORK),
+        TypeError,
+        ["temperature must be a pair of networks", "TemperatureNetwork"],
+    ),
+    (
+        lambda: BimodalISogCLR(10, temperature=(NETWORK, 0.1)),
+        TypeError,
+        ["temperature of BimodalISogCLR must depend on embedding", "Constant"],
+    ),
+    (
+        lambda: BimodalISogCLR(10, temperature=(NETWORK, NETWORK))(Z[:, :2], Z[:, :2], INDEX),
+        ValueError,
+        ["z must have shape (B, 3)", "(4, 2)"],
+    ),
+    (lambda: BimodalRGCL(0, 0.1), ValueError, ["size must be at least 1", "got 0"]),
+    (lambda: BimodalRGCL(10, 0), ValueError, ["temperature", ABOVE_0]),
+    (
+        lambda: BimodalRGCL(10, SimilarityCosine(0.1, 0.2)),
+        TypeError,
+        ["temperature of BimodalRGCL must depend on time", "SimilarityCosine"],
+    ),
+    (lambda: BimodalRGCL(10, 0.1, rho=-1), ValueError, ["rho", NOT_BELOW_0]),
+    (lambda: BimodalRGCL(10, 0.1, gamma=0), ValueError, ["gamma", UP_TO_1]),
+    (lambda: BimodalRGCL(10, 0.1, eps=-1), ValueError, ["eps", NOT_BELOW_0]),
+    (lambda: BimodalRGCL(10, 0.1, variant="v3"), ValueError, ["variant", "'paper', 'official'"]),
+    (lambda: DCLW(-1), ValueError, ["temperature", ABOVE_0]),
+    (lambda: DCLW(0.1, sigma=0), ValueError, ["sigma", ABOVE_0]),
+    (lambda: HardNegative(0.5, beta=-1), ValueError, ["beta", NOT_BELOW_0]),
+    (lambda: HardNegative(0.5, prior=1), ValueError, ["prior", "at least 0, below 1", "got 1"]),
+    (lambda: HardNegative(0.5, prior=-0.1), ValueError, ["prior", "at least 0, below 1"]),
+    (lambda: DualTemperature(0.1, ratio=0), ValueError, ["ratio", ABOVE_0]),
+    (lambda: DualTemperature(LEARNED), TypeError, ["temperature must not require a gradient"]),
+    (lambda: SigLIP(0.1, bias=NAN), ValueError, ["bias", "finite", "nan"]),
+    (lambda: SigLIP(0.1, bias="no"), TypeError, ["bias must be a number", "'no'"]),
+    (
+        lambda: SigLIP(0.1, bias=nn.Parameter(torch.zeros(2))),
+        ValueError,
+        ["bias", "without dimensions", "(2,)"],
+    ),
+    (lambda: Spectral(mu=0), ValueError, ["mu", ABOVE_0]),
+    (lambda: Spectral(normalise=2), ValueError, ["normalise", "True, False", "2"]),
     (lambda: NTXent(Cosine(0.1, 1, 9)).set_epoch(NAN), ValueError, ["epoch", NOT_BELOW_0]),
     # ---- temperatures: time
     (lambda: Constant(0), ValueError, ["tau", ABOVE_0]),
     (lambda: Constant([0.1]), TypeError, ["tau must be a number", "list"]),
     (lambda: Constant(torch.tensor(INF)), ValueError, ["tau", ABOVE_0]),
+    (lambda: LogScale(0), ValueError, ["tau", "at least 0.01, at most 1"]),
+    (lambda: LogScale(0.07, 0.1, 0.01), ValueError, ["tau_min <= tau_max", "0.1 > 0.01"]),
+    (lambda: LogScale(0.07, tau_min=0), ValueError, ["tau_min", ABOVE_0]),
+    (lambda: SogCLR(10, LogScale()), TypeError, ["temperature must not require a gradient"]),
     (lambda: Cosine(0, 1, 9), ValueError, ["tau_min", ABOVE_0]),
     (lambda: Cosine(0.1, INF, 9), ValueError, ["tau_max", ABOVE_0]),
     (lambda: Cosine(1.0, 0.1, 9), ValueError, ["tau_min <= tau_max", "1.0 > 0.1"]),
@@ -256,7 +313,8 @@ REFUSED: list[Row] = [
     (lambda: ShiftedSimilarityCosine(0.1, 0.2, width=0), ValueError, ["width", ABOVE_0]),
     (lambda: SimilarityLinear(0.1, NAN), ValueError, ["tau_max", ABOVE_0]),
     (lambda: SimilarityExponential(0.1, 0.2, rate=0), ValueError, ["rate", ABOVE_0]),
-    # ---- temperatures: sample and batch
+    (lambda: SimilarityRoot(0.2, 0.1), ValueError, ["tau_min <= tau_max", "0.2 > 0.1"]),
+    # ---- temperatures: sample, batch and embedding
     (lambda: PerClass([], LABELS), ValueError, ["taus must be a list of numbers", "[]"]),
     (lambda: PerClass(0.1, LABELS), TypeError, ["taus must be a list of numbers", "0.1"]),
     (lambda: PerClass(LEARNED, LABELS), TypeError, ["taus must not require a gradient"]),
@@ -287,6 +345,19 @@ REFUSED: list[Row] = [
     (lambda: Alignment(0.1, 1, -2), ValueError, ["a0", "at least -1, at most 1"]),
     (lambda: Alignment(0.1, 2, 0.8).at(0.3), ValueError, ["tau must be above 0", "smaller alpha"]),
     (lambda: Alignment(0.1, 1, 0)(Z), ValueError, ["must be observed first", "observe(positives)"]),
+    (lambda: PositiveDistance(0), ValueError, ["tau_min", ABOVE_0]),
+    (lambda: PositiveDistance()(Z), ValueError, ["must be observed first"]),
+    (lambda: TemperatureNetwork(0), ValueError, ["dim must be at least 1"]),
+    (lambda: TemperatureNetwork(3, 0), ValueError, ["prototypes must be at least 1"]),
+    (lambda: TemperatureNetwork(3, tau_min=0.1), ValueError, ["tau_min <= tau_max"]),
+    (lambda: TemperatureNetwork(3, dropout=1), ValueError, ["dropout", "at least 0, below 1"]),
+    (
+        lambda: TemperatureNetwork(3)(Z @ Z.T),
+        ValueError,
+        ["must belong to anchors", "see(anchors)"],
+    ),
+    (lambda: TemperatureNetwork(3).at(Z[0]), ValueError, ["z must have shape (B, 3)", "(3,)"]),
+    (lambda: SigLIP(NETWORK), TypeError, ["temperature of SigLIP must depend on", "on embedding"]),
     # ---- helpers and checks
     (lambda: CLIP(torch.ones(2)), ValueError, ["temperature", "without dimensions", "(2,)"]),
     (lambda: SimilarityCosine(torch.tensor(0.0), 1), ValueError, ["tau_min", ABOVE_0]),
@@ -327,7 +398,7 @@ def test_a_learned_temperature_that_crosses_zero_is_refused() -> None:
 
 def test_every_public_loss_and_temperature_has_a_refusal() -> None:
     mentioned = set().union(*(call.__code__.co_names for call, *_ in REFUSED))
-    bases = {"Temperature", "OfTime", "OfSimilarity"}
+    bases = {"Temperature", "OfTime", "OfSimilarity", "OfBatch"}
     temperatures = {
         name
         for name, value in vars(schedules).items()

@@ -1,4 +1,7 @@
-"""The command line: ``python -m dytemp reproduce | train | fetch | verify | claims | report``."""
+"""The command line: ``python -m dytemp reproduce | train | fetch | verify | claims | report``.
+
+For a class: ``python -m dytemp assignments | grade``.
+"""
 
 from __future__ import annotations
 
@@ -85,6 +88,16 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--scale", choices=scales.NAMES, default="recorded")
     report.add_argument("--output", type=Path, metavar="FOLDER", help="default: build/report")
     report.set_defaults(command=_report)
+
+    assignments = commands.add_parser("assignments", help="write the students' copies for a class")
+    assignments.set_defaults(command=_assignments)
+    grade = commands.add_parser("grade", help="grade what students have handed in")
+    grade.add_argument("names", nargs="*", metavar="assignment", help="default: all")
+    grade.add_argument("--force", action="store_true", help="again, what was graded before")
+    grade.set_defaults(command=_grade)
+    for command in (assignments, grade):
+        where = "folder of the course; default: build/assignments"
+        command.add_argument("--course", type=Path, metavar="FOLDER", help=where)
     return parser
 
 
@@ -189,3 +202,27 @@ def _claims(options: argparse.Namespace) -> int:
 def _evidence(claim: dict[str, Any]) -> str:
     interval = "" if claim["low"] is None else " [{low:.4g}, {high:.4g}]".format_map(claim)
     return f"effect {claim['effect']:.4g}{interval}, {claim['draws']} draws, {claim['notebook']}"
+
+
+def _assignments(options: argparse.Namespace) -> int:
+    from dytemp.lab.book import classroom
+
+    for copy in classroom.build(_course(options)):
+        print(copy)
+    return 0
+
+
+def _grade(options: argparse.Namespace) -> int:
+    from dytemp.lab.book import classroom
+
+    table = classroom.grade(_course(options), options.names, options.force)
+    print(table.drop(columns="remarks").to_string(index=False))
+    odd = table[table["remarks"].astype(bool)]
+    for _, row in odd.iterrows():
+        print(f"{row['student']}, {row['assignment']}: {'; '.join(row['remarks'])}")
+    failed = int(table["points"].isna().sum())
+    return _fail(f"{failed} copies could not be graded, see above") if failed else 0
+
+
+def _course(options: argparse.Namespace) -> Path:
+    return options.course or paths.build() / "assignments"

@@ -2,18 +2,27 @@
 
 from dytemp.losses.clip import CLIP, CyCLIP
 from dytemp.losses.infonce import DCL, MACL, MoCo, NTXent, TwoConstants
+from dytemp.losses.pairwise import SigLIP, Spectral
+from dytemp.losses.rgcl import BimodalRGCL
 from dytemp.losses.sogclr import BimodalISogCLR, BimodalSogCLR, ISogCLR, SogCLR
+from dytemp.losses.weighted import DCLW, DualTemperature, HardNegative
 
 __all__ = [
     "CLIP",
     "DCL",
+    "DCLW",
     "MACL",
     "BimodalISogCLR",
+    "BimodalRGCL",
     "BimodalSogCLR",
     "CyCLIP",
+    "DualTemperature",
+    "HardNegative",
     "ISogCLR",
     "MoCo",
     "NTXent",
+    "SigLIP",
     "SogCLR",
+    "Spectral",
     "TwoConstants",
 ]

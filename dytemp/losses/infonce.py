@@ -222,7 +222,7 @@ class NTXent(_TwoViewLoss):
         A number, a learned tensor without dimensions, or any schedule.
     """
 
-    diagonals = (0,)
+    diagonals: tuple[int, ...] = (0,)
 
     def __init__(self, temperature: float | Tensor | Temperature) -> None:
         super().__init__(temperature, *ANY)

@@ -126,13 +126,17 @@ class PairLoss(Timed):
 
     def use(self, temperature: Temperature, *kinds: str) -> None:
         """Take a temperature, or refuse it if it is none of the `kinds` that fit this loss."""
+        self.temperature = self.fitting(temperature, *kinds)
+        self.needs_index = temperature.depends_on == "sample"
+
+    def fitting(self, temperature: Temperature, *kinds: str) -> Temperature:
+        """Return a temperature if it is one of the `kinds` that fit this loss."""
         if temperature.depends_on not in kinds:
             raise TypeError(
                 f"temperature of {type(self).__name__} must depend on {' or '.join(kinds)}, "
                 f"got {type(temperature).__name__}, which depends on {temperature.depends_on}"
             )
-        self.needs_index = temperature.depends_on == "sample"
-        self.temperature = temperature
+        return temperature
 
     def tau_of(self, similarity: Tensor, anchors: Tensor, index: Tensor | None) -> Tensor:
         """Return the temperatures of the rows of a similarity matrix, with all their gradients."""
@@ -313,7 +317,7 @@ def surrogate(value: Tensor) -> Tensor:
     return result
 
 
-def held(temperature: Temperature, similarity: Tensor, index: Tensor) -> Tensor:
+def held(temperature: Temperature, similarity: Tensor, index: Tensor | None) -> Tensor:
     """Return temperatures for a loss that takes them as constants; refuse one that is none.
 
     Raises

@@ -13,6 +13,7 @@ released code does, its oddities included (each is named where it happens).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -27,6 +28,7 @@ from dytemp.schedules import (
     Individual,
     OfTime,
     Temperature,
+    Timed,
     as_temperature,
     as_time,
     is_learned,
@@ -260,7 +262,7 @@ def _now(gamma: OfTime) -> float:
 # --------------------------------------------------------------------------- images and their texts
 
 
-class _Side(torch.nn.Module):
+class _Side(Timed):
     """The anchors of one modality: their moving averages, and maybe their temperatures."""
 
     def __init__(self, size: int, temperature: Temperature, variant: str) -> None:
@@ -275,22 +277,34 @@ class _Side(torch.nn.Module):
             self.shift: Tensor
 
     def forward(
-        self, similarity: Tensor, index: Tensor, gamma: float, rho: float | None
+        self, anchors: Tensor, similarity: Tensor, index: Tensor, gamma: float, rho: float | None
     ) -> tuple[Tensor, Tensor]:
         """Return the loss of the rows of a (B, B) matrix, and their temperatures.
 
-        Temperatures are learned if there is a `rho` to learn them by.
+        Temperatures are learned if there is a `rho` to learn them by: a table takes its step here,
+        a network is given its gradient by a term without value.
         """
         h = similarity - similarity.diagonal()[:, None]
         others = len(h) - 1
+        self.temperature.see(anchors.detach())
+        tau = self.temperature(h, index) if self._network else held(self.temperature, h, index)
         with torch.no_grad():
-            tau = held(self.temperature, h, index)
             rule = self._official if self.variant == "official" else self._paper
             weights, log_average = rule(h / tau, index, gamma)
-            if self.training and rho is not None:
+        loss = (weights * h).sum(dim=1).mean() / others
+        if rho is not None:
+            with torch.no_grad():
                 tau_slope = log_average + rho - (weights * h / tau).sum(dim=1) / others
+            if self._network:
+                lesson = (tau_slope * tau[:, 0]).mean()
+                loss = loss + lesson - lesson.detach()
+            elif self.training:
                 cast(Individual, self.temperature).descend(index, tau_slope)
-        return (weights * h).sum(dim=1).mean() / others, tau
+        return loss, tau.detach()
+
+    @property
+    def _network(self) -> bool:
+        return self.temperature.depends_on == "embedding"
 
     def _paper(self, logits: Tensor, index: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
         """Average over the negatives alone, from its first value on."""
@@ -304,17 +318,26 @@ class _Side(torch.nn.Module):
         return torch.exp(logits - average[:, None]), average
 
     def _official(self, logits: Tensor, index: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-        """Follow the released code: positive in the sum, start at 0, a shift that never falls."""
+        """Follow the released code: positive in the sum, start at 0, a shift that never falls.
+
+        That of TempNet has no positive in the sum, restarts in epoch 0, and has a floor.
+        """
+        network, others = self._network, len(logits) - 1
         old_shift = self.shift[index].to(logits.dtype)
         shift = torch.maximum(old_shift, logits.amax(dim=1))
         terms = torch.exp(logits - shift[:, None])
-        newest = terms.sum(dim=1) / (len(logits) - 1)
+        if network:
+            terms.fill_diagonal_(0)
+            gamma = gamma if self.temperature.epoch else 1.0
+        newest = terms.sum(dim=1) / others
         average = self.average[index].to(logits.dtype) * torch.exp(old_shift - shift)
         average = (1 - gamma) * average + gamma * newest
         if self.training:
             self.average[index] = average.to(self.average)
             self.shift[index] = shift.to(self.shift)
-        return terms / (average[:, None] + 1e-10), average.log() + shift
+        average = average.clamp(min=1e-14 / others) if network else average
+        floor = 0 if network else 1e-10
+        return terms / (average[:, None] + floor), average.log() + shift
 
 
 class BimodalSogCLR(_Global):
@@ -360,8 +383,8 @@ class BimodalSogCLR(_Global):
         index = self._positions(index, len(z1), self.size)
         similarity = z1 @ z2.T
         gamma = _now(self.gamma)
-        image_loss, tau_image = self.image(similarity, index, gamma, self.rho)
-        text_loss, tau_text = self.text(similarity.T, index, gamma, self.rho)
+        image_loss, tau_image = self.image(z1, similarity, index, gamma, self.rho)
+        text_loss, tau_text = self.text(z2, similarity.T, index, gamma, self.rho)
         self.tau_now = (tau_image.mean() + tau_text.mean()) / 2
         return surrogate(image_loss + text_loss)
 
@@ -375,12 +398,18 @@ class BimodalISogCLR(BimodalSogCLR):
         As for `ISogCLR`, here with the values of the authors' example for image-text pairs. In a
         batch of B pairs the KL divergence is at most log(B - 1): a larger `rho` has no solution.
     variant : {"paper", "official"}
-        See `BimodalSogCLR`.
+        See `BimodalSogCLR`. With networks, the code of TempNet: no positive in the average, which
+        restarts in epoch 0 (as long as `set_epoch` says 0) and has a floor of 1e-14.
+    temperature : pair of TemperatureNetwork, optional
+        Networks for the images and the texts take the place of the two tables (TempNet); what
+        describes the tables has no effect then. The embeddings learn from the loss and the
+        networks from their own slope, d tau_i / B times that of the objective: one backward
+        serves both, and any optimiser the networks.
 
     Attributes
     ----------
     tau_image, tau_text : Tensor
-        The temperatures, shape (size,) each.
+        The temperatures, shape (size,) each; with networks those of the last call, shape (B,).
     """
 
     def __init__(
@@ -395,10 +424,17 @@ class BimodalISogCLR(BimodalSogCLR):
         gamma: Bound = 0.8,
         clip: float | None = 5.0,
         variant: str = "paper",
+        temperature: Sequence[Temperature] | None = None,
     ) -> None:
         PairLoss.__init__(self)
         settings = (size, tau_init, tau_min, tau_max, eta, beta, clip)
-        self._set_sides(size, Individual(*settings), Individual(*settings), gamma, variant)
+        if temperature is None:
+            self._set_sides(size, Individual(*settings), Individual(*settings), gamma, variant)
+        else:
+            if not isinstance(temperature, Sequence) or len(temperature) != 2:
+                raise TypeError(f"temperature must be a pair of networks, got {temperature!r}")
+            image, text = (self.fitting(as_temperature(t), "embedding") for t in temperature)
+            self._set_sides(size, image, text, gamma, variant)
         self.rho = checks.number("rho", rho, at_least=0)
 
     @property

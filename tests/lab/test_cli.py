@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import shutil
 import subprocess
 import sys
@@ -11,10 +13,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from conftest import ROOT
 from distributed import Client, LocalCluster
 
-from dytemp.lab import cli, paths
+import dytemp
+from dytemp.lab import cli, datasets, paths, training, yaml_files
 
 PARAMETERS = ('scale: str = "recorded"  # one of the four scales', ["parameters"])
 IMPORTS = "from dytemp.lab import scales\nfrom dytemp.lab.book import parameters"
@@ -185,7 +189,25 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
         ("epochs: [1", "is not valid YAML"),
         ("- 1", "must hold 'name: value' pairs; got list"),
         ("", "must hold 'name: value' pairs; got NoneType"),
-        ("epoch: 3", "epoch"),
+        ("epoch: 3", "got 'epoch' (did you mean 'epochs'?)"),
+        ("loss: {name: NTXentt}", "did you mean 'NTXent'?"),
+        ("epochs: 2\nseed: 1\nepochs: 3", "'epochs' is given twice"),
+        (
+            "loss: {name: NTXent, temperature: 0.1, temperature: 0.2}",
+            "'temperature' is given twice",
+        ),
+        ("epochs: 1:30", "epochs must be an integer, got str '1:30'"),
+        ("seed: 18446744073709551616", "seed must be finite, at most"),
+        ("projection_dim: 1000000000000000000000", "projection_dim must be finite, at most"),
+        (f"seed: {'9' * 5000}", "is not valid YAML"),
+        ("[" * 5000, "is not valid YAML"),
+        (
+            "loss: {name: MoCo, temperature: 0.2, queue_size: 4611686018427387904}",
+            "cannot be built",
+        ),
+        ("{encoder: dense, n_max: 40, ratio: 0.5, batch: 16}", "needs images of 8 x 8 pixels"),
+        ("{data: scenes, batch: 16}", "None (null in YAML) takes all images as they are"),
+        ("data: cifar10", "python -m dytemp fetch cifar10 --to FOLDER"),
         ("epochs: three", "epochs"),
         ("learning_rate: fast", "learning_rate"),
         ("loss: {name: NTXent, temperature: -1}", "temperature"),
@@ -202,6 +224,93 @@ def test_train_refuses_wrong_configurations(
     printed = capsys.readouterr().err
     assert printed.startswith("dytemp: ")
     assert words in printed
+
+
+def test_settings_are_read_as_everybody_writes_them(workspace: Path) -> None:
+    file = workspace / "settings.yaml"
+    file.write_text("a: 010\nb: 5e-4\nc: -3\nd: .5\ne: [1, 2.0]\nf: 1_000\ng: null\nh: .inf")
+    read = yaml_files.read(file)
+    assert read == {
+        "a": 10,
+        "b": 5e-4,
+        "c": -3,
+        "d": 0.5,
+        "e": [1, 2.0],
+        "f": "1_000",
+        "g": None,
+        "h": math.inf,
+    }
+    assert [type(read[name]) for name in "ab"] == [int, float]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"dytemp {dytemp.__version__}\n"
+
+
+def test_fetch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = torch.zeros(3, 1, 2, 2, dtype=torch.uint8)
+    labels = torch.zeros(3, dtype=torch.int64)
+    found = datasets.Dataset("cifar10", images, images[:1], labels, labels[:1], ("a",))
+    asked = []
+    monkeypatch.setattr(
+        datasets, "load", lambda *given, **named: asked.append((given, named)) or found
+    )
+    assert cli.main(["fetch", "cifar10", "--to", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith(f"cifar10: 3 + 1 images in {tmp_path}; DYTEMP_DATA=")
+    assert asked == [(("cifar10", tmp_path), {"download": True})]
+    assert cli.main(["fetch", "cifar10"]) == 1
+    assert "say where the data set goes: --to FOLDER" in capsys.readouterr().err
+
+
+FAILURES = {
+    "a full disk": (OSError(28, "No space left on device", "/x"), "/x cannot.* the disk is full"),
+    "a forbidden folder": (PermissionError(13, "denied", "/x"), "/x cannot be .*may not write"),
+    "an unreadable file": (IsADirectoryError(21, "Is a directory", "/x"), "Is a directory: '/x'"),
+    "little memory": (RuntimeError("DefaultCPUAllocator: can't allocate"), "too little memory"),
+    "an interrupt": (KeyboardInterrupt(), "[Ii]nterrupted.*kept"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_what_goes_wrong_while_training_is_one_sentence(
+    failure: str,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error, words = FAILURES[failure]
+
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(training.loop, "choose_split", fail)
+    config = workspace / "config.yaml"
+    config.write_text("{n_max: 8, ratio: 5e-1, batch: 16, epochs: 2}")
+    assert cli.main(["train", str(config)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dytemp: ")
+    assert re.search(words, line)
+
+
+@pytest.mark.parametrize("command", ["reproduce", "report"])
+def test_a_forbidden_build_folder_is_one_sentence(
+    command: str,
+    chapters: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(self: Path, *arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert cli.main([command]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"dytemp: .*build.*may not write there.*DYTEMP_BUILD", line)
 
 
 def test_train_records_a_run_that_verify_repeats(

@@ -2,72 +2,122 @@
 
 papermill lets an unknown name pass with a line in its log, and YAML turns ``1e-3`` into a string.
 Both would run a whole chapter with the wrong setting, so each chapter calls `check` in the cell
-right after its parameters. Imports come before the parameters: an import in between could hide a
-wrong name behind a module.
+right after its parameters. What a chapter cannot do is refused here, before it trains.
 """
 
 from __future__ import annotations
 
+import ast
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-_LITERALS = (str, int, float, bool, type(None), list, dict, tuple)
-_IPYTHON = ("In", "Out")
+import torch
+
+import dytemp
+from dytemp import checks
+from dytemp.lab.studies import protocols
+from dytemp.lab.training import Config
+
+Expected = type | tuple[str, ...] | Callable[[str, Any], object]
+_INJECTED = "# Parameters\n"  # papermill begins the cell that it injects like this
 
 
-def check(namespace: Mapping[str, Any], /, **types: type | tuple[str, ...]) -> None:
+def check(namespace: Mapping[str, Any], /, **expected: Expected) -> None:
     """Refuse parameters that are unknown, missing, or of the wrong kind.
+
+    It also refuses to run a chapter with the package of another clone, and lets torch use one
+    thread: what a chapter computes itself is small, and trainings run side by side.
 
     Parameters
     ----------
     namespace : mapping
-        ``globals()`` of the notebook, in which only imports and parameters have run so far.
-    **types : type or tuple of str
-        What is expected, for example ``scale=scales.NAMES, seeds=int``. A tuple is a closed
-        choice. An integer may stand for a float, a boolean never for a number, and numbers must
-        be finite.
+        ``globals()`` of the notebook.
+    **expected : type, tuple of str or callable
+        What is expected, for example ``scale=scales.NAMES, seeds=integer(at_least=2), tau=float``.
+        A tuple is a closed choice. An integer may stand for a float, a boolean never for a number,
+        and numbers must be finite. A callable gets name and value, and raises.
 
     Raises
     ------
     ValueError
-        If a name is unknown or missing, a choice is not on the list, or a number is not finite.
+        If papermill injected an unknown name, or a name is missing, a choice is not on the list,
+        a number is not finite or out of range; or if the package is that of another clone.
     TypeError
         If a value has another type than expected.
     """
-    known = ", ".join(types)
-    for name in () if _ran_before(namespace) else _literal_names(namespace):
-        if name not in types:
+    _refuse_another_clone(Path.cwd())
+    known = ", ".join(expected)
+    for name in _injected(namespace):
+        if name not in expected:
             raise ValueError(
-                f"unknown parameter {name} = {namespace[name]!r}; this notebook knows: {known}"
+                f"unknown parameter {name} = {namespace.get(name)!r}; this notebook knows: {known}"
             )
-    for name, expected in types.items():
+    for name, wanted in expected.items():
         if name not in namespace:
             raise ValueError(f"parameter {name} is missing; this notebook needs: {known}")
-        _check_value(name, namespace[name], expected)
+        _check_value(name, namespace[name], wanted)
+    torch.set_num_threads(1)
 
 
-def _literal_names(namespace: Mapping[str, Any]) -> list[str]:
-    """Public names bound to plain values: modules and IPython's own names are none."""
+def integer(at_least: int) -> Callable[[str, Any], object]:
+    """Expect a whole number."""
+    return lambda name, value: checks.integer(f"parameter {name}", value, at_least=at_least)
+
+
+def number(**bounds: float) -> Callable[[str, Any], object]:
+    """Expect a number; the bounds are those of `dytemp.checks.number`."""
+    return lambda name, value: checks.number(f"parameter {name}", value, **bounds)
+
+
+def changes(name: str, value: Any) -> None:
+    """Expect settings that differ from those of the chapter, such as ``{"data": "birds"}``."""
+    if not isinstance(value, dict):
+        raise TypeError(f"parameter {name} must be a dictionary of settings, got {value!r}")
+    try:
+        Config.from_dict(protocols.QUICK | value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"parameter {name}: {error}") from error
+
+
+def _injected(namespace: Mapping[str, Any]) -> list[str]:
+    """Return the names that papermill assigned; those that a person typed are nobody's business."""
+    cells = [cell for cell in namespace.get("In", ()) if cell.startswith(_INJECTED)]
     return [
-        name
-        for name, value in namespace.items()
-        if not name.startswith("_") and name not in _IPYTHON and type(value) in _LITERALS
+        target.id
+        for cell in cells
+        for line in ast.parse(cell).body
+        if isinstance(line, ast.Assign)
+        for target in line.targets
+        if isinstance(target, ast.Name)
     ]
 
 
-def _ran_before(namespace: Mapping[str, Any]) -> bool:
-    """Whether the reader runs the guard again, when the chapter's own variables exist already."""
-    *earlier, current = namespace.get("In") or [""]
-    return bool(current) and current in earlier
+def _refuse_another_clone(folder: Path) -> None:
+    """Refuse a chapter of one clone that is run by the package of another one."""
+    package = Path(dytemp.__file__).resolve().parent
+    for clone in (folder, *folder.parents):
+        own = (clone / "dytemp").resolve()
+        if (own / "__init__.py").is_file() and (clone / "notebooks").is_dir():
+            if own != package:
+                raise ValueError(
+                    f"this chapter belongs to the clone {clone}, but the environment has dytemp "
+                    f"from {package.parent}: pip install -e {clone}, or start with "
+                    f"PYTHONPATH={clone}"
+                )
+            return
 
 
-def _check_value(name: str, value: Any, expected: type | tuple[str, ...]) -> None:
+def _check_value(name: str, value: Any, expected: Expected) -> None:
     if isinstance(expected, tuple):
         if value not in expected:
             raise ValueError(
                 f"parameter {name} must be one of {', '.join(expected)}; got {value!r}"
             )
+        return
+    if not isinstance(expected, type):
+        expected(name, value)
         return
     accepted = (int, float) if expected is float else (expected,)
     if type(value) not in accepted:

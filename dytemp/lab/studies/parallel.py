@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import torch
 from tqdm.auto import tqdm
 
 from dytemp import checks
@@ -44,8 +45,8 @@ def get_all(
         As for `dytemp.lab.studies.runs.get`. The workers of a cluster must see the same folder.
     jobs : int, optional
         How many trainings run at once, each on its share of the cores; by default the environment
-        variable ``DYTEMP_JOBS``, or one for each core. With 1 they follow each other in this
-        process.
+        variable ``DYTEMP_JOBS``, or one for each core (with a GPU: one). With 1 they follow each
+        other in this process.
     scheduler : str, optional
         Address of the scheduler of a Dask cluster, which then does the work with one thread a
         run; by default the environment variable ``DYTEMP_SCHEDULER``, if it is set.
@@ -91,7 +92,7 @@ def get_all(
 
 
 def _jobs_of_the_environment() -> int:
-    value = os.environ.get(JOBS) or str(cores())
+    value = os.environ.get(JOBS) or str(1 if torch.cuda.is_available() else cores())
     if not value.isdecimal():
         raise ValueError(f"{JOBS} must be a whole number, at least 1, got {value!r}")
     return int(value)
@@ -153,6 +154,4 @@ def _backend(jobs: int, scheduler: str | None) -> Iterator[None]:
 
 
 def _one_thread() -> None:
-    import torch
-
     torch.set_num_threads(1)

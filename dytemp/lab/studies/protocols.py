@@ -143,7 +143,8 @@ def configs(
     study : str
         "ts", "ts_geometry" (where its images lie on the sphere), "ts_synthetic" (generated
         patterns), "ts_synthetic_geometry", "isogclr", "isogclr_balanced" (as many images, all
-        classes of one size), "isogclr_captions" or "dystress".
+        classes of one size), "isogclr_captions", "dystress", "successors" (rules that came later,
+        on images) or "successors_captions" (on images with texts).
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     draws : sequence of int, optional
@@ -269,9 +270,10 @@ def _settings(study: str, protocol: str) -> Spec:
     if study == "ts_synthetic_geometry":
         at_the_end = {"geometry": True, "evaluate_every": 0, "probes": ()}
         return _settings("ts_synthetic", protocol) | at_the_end
-    if study == "isogclr_captions":
+    if study.endswith("_captions"):
         return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
-    name = "isogclr" if study == "isogclr_balanced" else study
+    # A study of no paper takes the settings of the one that it is about, or compared with.
+    name = {"isogclr_balanced": "isogclr", "successors": "ts"}.get(study, study)
     return {"quick": QUICK, "small": SMALL, "paper": PAPER[name]}[protocol]
 
 
@@ -379,8 +381,45 @@ def _dystress(epochs: int) -> dict[str, Spec]:
     }
 
 
+def _successors(epochs: int) -> dict[str, Spec]:
+    """Return what came after the three papers, each at its own defaults, beside fixed ones."""
+    falling = {"name": "HalfCosine", "start": 1.0, "end": 0.2, "epochs": epochs / 2}
+    global_loss = _isogclr(epochs)["SogCLR"]
+    return _fixed(0.1, 0.2, 0.5) | {
+        "SogCLR": global_loss,
+        "SogCLR, falling γ": global_loss | {"gamma": falling},
+        "DCL": {"name": "DCL", "temperature": 0.1},
+        "DCLW": {"name": "DCLW", "temperature": 0.1, "sigma": 0.5},
+        "HCL": {"name": "HardNegative", "temperature": 0.5, "beta": 1.0, "prior": 0.1},
+        "SimCo": {"name": "DualTemperature", "temperature": 0.1, "ratio": 10.0},
+        "PPS": {"name": "NTXent", "temperature": {"name": "PositiveDistance"}},
+        "spectral": {"name": "Spectral"},
+    }
+
+
+def _successors_captions(epochs: int) -> dict[str, Spec]:
+    """Return the later rules for image-text pairs; one radius for those that have one."""
+    before = _isogclr_captions(epochs)
+    network = {"name": "TemperatureNetwork", "tau_min": 0.01, "tau_max": 0.13}  # starts at 0.07
+    root = {"name": "SimilarityRoot", "tau_min": 0.05, "tau_max": 0.1}
+    networks = {"name": "BimodalISogCLR", "rho": 2.0, "temperature": [network, network]}
+    falling = {"name": "HalfCosine", "start": 1.0, "end": 0.2, "epochs": epochs / 2}
+    scale = {"name": "LogScale"}
+    return {
+        "CLIP": before["CLIP"],
+        "CLIP, learned τ": {"name": "CLIP", "temperature": scale},
+        "SigLIP": {"name": "SigLIP", "temperature": {"name": "LogScale", "tau": 0.1}},
+        "TeMo": {"name": "CLIP", "temperature": root},
+        "RGCL": {"name": "BimodalRGCL", "rho": 2.0, "temperature": scale, "gamma": falling},
+        "iSogCLR": before["iSogCLR"],
+        "TempNet": networks,
+    }
+
+
 # Where the draws are not 1 to 3 (scale quick) or 1 to 5.
 _DRAWS = {
+    ("successors", "quick"): (1,),
+    ("successors_captions", "quick"): (1,),
     ("ts", "quick"): (1, 2),
     ("ts_geometry", "recorded"): (1,),
     ("ts_geometry", "small"): (1,),
@@ -404,4 +443,6 @@ _STUDIES = {
     "isogclr_balanced": _isogclr_balanced,
     "isogclr_captions": _isogclr_captions,
     "dystress": _dystress,
+    "successors": _successors,
+    "successors_captions": _successors_captions,
 }

@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from dytemp import checks
 from dytemp.lab import scales
 from dytemp.lab.studies import claims, parallel, protocols
-from dytemp.lab.studies.runs import Run
+from dytemp.lab.studies.runs import Run, find
 from dytemp.lab.studies.statistics import Estimate, mean_interval
 from dytemp.lab.training import Config
 
@@ -55,7 +55,7 @@ def load(
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     draws : sequence of int, optional
-        By default the study's own at this scale.
+        By default the study's own at this scale; at scale ``recorded`` those that are recorded.
     methods : sequence of str, optional
         Some of the study's methods; by default all.
     seeds : sequence of int, optional
@@ -77,6 +77,8 @@ def load(
         checks.choice("method", method, tuple(configs))
     chosen = {method: configs[method] for method in methods or configs}
     folder = scales.store(scale) if store is None else store
+    if draws is None and not scales.trains(scale):
+        chosen = _so_far(chosen, folder)
     flat = {
         f"{method}, draw {number}": list(group)
         for method, by_draw in chosen.items()
@@ -90,6 +92,19 @@ def load(
     ours = not changes and seeds is None and methods is None
     own = ours and (draws is None or tuple(draws) == protocols.default_draws(name, scale))
     return Study(name, scale, runs, recorded=own and scale == "recorded")
+
+
+def _so_far(configs: protocols.Configs, folder: str | os.PathLike[str]) -> protocols.Configs:
+    """Leave out the draws, and methods, that are not recorded yet; all, if nothing is."""
+    found = {
+        method: {
+            number: group
+            for number, group in by_draw.items()
+            if all(find(config.key, folder) for config in group)
+        }
+        for method, by_draw in configs.items()
+    }
+    return {method: by_draw for method, by_draw in found.items() if by_draw} or configs
 
 
 @dataclass(frozen=True)
@@ -203,8 +218,8 @@ class Study:
         largest, smallest = max(run.counts), min(run.counts)
         processors = pd.Series([r.environment["processor"] for r in self.all_runs])
         precisions = sorted({r.environment["precision"] for r in self.all_runs})
-        number = [len(group) for group in self.runs[self.methods[0]].values()]
-        seeds = "" if set(number) == {1} else f", {sum(number)} runs"
+        draws = [len(by_draw) for by_draw in self.runs.values()]
+        number = [sum(map(len, by_draw.values())) for by_draw in self.runs.values()]
         rows = {
             "data": f"{config.data}, {sum(run.counts):,} training images",
             "imbalance": f"{largest} to {smallest} images of a class",
@@ -215,7 +230,7 @@ class Study:
             "images seen": f"{self.updates * config.batch:,}",
             "learning rate": self._rates(),
             "warm-up": f"{config.warmup_epochs} epochs",
-            "replicates": f"{_counted(len(self.draws), 'draw')}{seeds} of each method",
+            "replicates": f"{_span(draws, 'draw')}, {_span(number, 'run')} of each method",
             "precision": ", ".join(precisions),
             "trained on": ", ".join(
                 f"{_counted(n, 'run')} on {p}" for p, n in processors.value_counts().items()
@@ -447,11 +462,24 @@ class Study:
             For each method the number that its accuracy should rise with.
         metric : str
             As in `accuracy`.
+
+        Returns
+        -------
+        Series
+            In [-1, 1]; 0 in a draw in which all methods are equal.
+
+        Raises
+        ------
+        ValueError
+            If the order does not tell two methods apart.
         """
-        table = pd.DataFrame({method: self.accuracy(method, metric) for method in order})
         expected = pd.Series(dict(order), dtype=float)
-        found: pd.Series[float] = table.corrwith(expected, axis="columns", method="spearman")
-        return found
+        if expected.nunique() < 2:
+            raise ValueError(f"order must tell methods apart, got {dict(order)}")
+        table = pd.DataFrame({method: self.accuracy(method, metric) for method in order})
+        unequal = table[table.nunique(axis="columns") > 1]
+        found: pd.Series[float] = unequal.corrwith(expected, axis="columns", method="spearman")
+        return found.reindex(table.index, fill_value=0.0)
 
     # --- Tables ----------------------------------------------------------------------------------
 
@@ -607,6 +635,12 @@ def _shares(point: Mapping[str, Any]) -> list[float]:
         raise ValueError("the runs of this study do not record where their images lie")
     counts = point["geometry"]["coverage"]
     return [100 * count / sum(counts) for count in counts]
+
+
+def _span(numbers: Sequence[int], what: str) -> str:
+    """Write a number of things, or the least and the most of several numbers."""
+    least, most = min(numbers), max(numbers)
+    return _counted(most, what) if least == most else f"{least} to {_counted(most, what)}"
 
 
 def _counted(number: int, what: str) -> str:

@@ -224,22 +224,27 @@ def build_loss(
 
 def describe(spec: Mapping[str, Any]) -> str:
     """Return a specification in one line: ``NTXent(temperature=Cosine(tau_min=0.1, ...))``."""
-    arguments = ", ".join(
-        f"{name}={describe(value) if isinstance(value, Mapping) else value}"
-        for name, value in spec.items()
-        if name != "name"
-    )
-    return f"{spec['name']}({arguments})"
+
+    def text(value: object) -> str:
+        if isinstance(value, list):
+            return f"[{', '.join(map(text, value))}]"
+        return describe(value) if isinstance(value, Mapping) else str(value)
+
+    arguments = (f"{name}={text(value)}" for name, value in spec.items() if name != "name")
+    return f"{spec['name']}({', '.join(arguments)})"
 
 
 def _build(spec: Mapping[str, Any], module: ModuleType, known: Mapping[str, Any]) -> nn.Module:
     kind = _resolve(spec, module, module.__name__)
     wanted = inspect.signature(kind).parameters
     arguments = {name: value for name, value in known.items() if name in wanted}
-    for name, value in spec.items():
-        if name != "name":
-            nested = isinstance(value, Mapping)
-            arguments[name] = _build(value, schedules, known) if nested else value
+
+    def made(value: object) -> object:
+        if isinstance(value, list):
+            return [made(entry) for entry in value]
+        return _build(value, schedules, known) if isinstance(value, Mapping) else value
+
+    arguments |= {name: made(value) for name, value in spec.items() if name != "name"}
     try:
         inspect.signature(kind).bind(**arguments)
     except TypeError as error:
@@ -257,17 +262,18 @@ def _resolve(spec: object, module: ModuleType, where: str) -> type[nn.Module]:
     allowed = ["name", *inspect.signature(kind).parameters]
     for name, value in spec.items():
         checks.choice(f"argument of {spec['name']}", name, allowed)
-        if isinstance(value, Mapping):
-            _resolve(value, schedules, f"{spec['name']}.{name}")
+        for entry in value if isinstance(value, list) else [value]:
+            if isinstance(entry, Mapping):
+                _resolve(entry, schedules, f"{spec['name']}.{name}")
     return kind
 
 
 def _public(module: ModuleType) -> Iterable[str]:
     """Return the names of the losses or temperatures of a module that can be built."""
-    abstract = (schedules.Temperature, schedules.OfTime, schedules.OfSimilarity)
+    bases = ("Timed", "Temperature", "OfTime", "OfSimilarity", "OfBatch")
     for name, value in vars(module).items():
         is_public = isinstance(value, type) and not name.startswith("_")
-        if is_public and issubclass(value, nn.Module) and value not in abstract:
+        if is_public and issubclass(value, nn.Module) and name not in bases:
             yield name
 
 

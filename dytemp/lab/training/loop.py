@@ -29,6 +29,7 @@ from dytemp.lab.training import augment, distributed, hardware, optimizers, pair
 from dytemp.lab.training.configuration import Config, build_loss, describe
 from dytemp.lab.training.evaluation import evaluate
 from dytemp.lab.training.outcome import History, Outcome
+from dytemp.schedules import LogScale
 
 __all__ = ["Config", "History", "Outcome", "build_loss", "choose_split", "train"]
 
@@ -196,9 +197,12 @@ class _Session:
         if distributed.world_size() > 1:
             distributed.share_batch_statistics(model)
         self.model = model.to(device).to(memory_format=torch.channels_last)
+        groups: list[dict[str, Any]] = [{"params": list(self.model.parameters())}]
+        if learned := list(self.loss.parameters()):  # temperatures and biases: no decay
+            groups.append({"params": learned, "weight_decay": 0.0})
         self.optimizer = optimizers.build(
             config.optimizer,
-            [*self.model.parameters(), *self.loss.parameters()],
+            groups,
             config.learning_rate,
             config.momentum,
             config.weight_decay,
@@ -250,6 +254,9 @@ class _Session:
         loss.backward()
         distributed.average_gradients(self.model.parameters())
         self.optimizer.step()
+        for module in self.loss.modules():
+            if isinstance(module, LogScale):
+                module.clamp_()
         return float(loss.detach())
 
     def _pairs(
@@ -350,7 +357,7 @@ class _Session:
         arrays = {
             name: value.detach().cpu().numpy()
             for name, value in learned.items()
-            if isinstance(value, Tensor)
+            if isinstance(value, Tensor) and len(value) == len(self.labels)
         }
         if arrays:
             arrays["labels"] = self.labels.numpy()

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 NAMES = ("sgd", "lars", "adamw")
 LAST_LEARNING_RATE = 1e-6
@@ -33,7 +32,7 @@ def learning_rate(step: int, base: float, warmup: int, total: int) -> float:
 
 def build(
     name: str,
-    parameters: list[nn.Parameter],
+    parameters: Iterable[Any],
     learning_rate: float,
     momentum: float,
     weight_decay: float,
@@ -44,8 +43,9 @@ def build(
     ----------
     name : str
         One of `NAMES`.
-    parameters : list of nn.Parameter
-        Weight decay acts on all of them, as in the code of TS and iSogCLR.
+    parameters : iterable of parameters, or of groups of them
+        As for ``torch.optim``. Weight decay acts on all, as in the code of TS and iSogCLR, but for
+        groups that say otherwise.
     learning_rate, weight_decay : float
         As in ``torch.optim``.
     momentum : float
@@ -73,7 +73,7 @@ class LARS(torch.optim.Optimizer):
 
     Parameters
     ----------
-    parameters : iterable of Tensor
+    parameters : iterable of Tensor, or of groups of them
         What to optimise.
     lr, momentum, weight_decay, trust : float
         The global rate, the momentum, the weight decay and the trust coefficient.
@@ -81,7 +81,7 @@ class LARS(torch.optim.Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Iterable[Any],
         lr: float,
         momentum: float = 0.9,
         weight_decay: float = 0.0,

@@ -6,11 +6,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import papermill
 import pytest
+import torch
 from conftest import ROOT
 
 from dytemp.lab import paths, scales
 from dytemp.lab.book import parameters
+from dytemp.lab.training import hardware
 
 EXPECTED: dict[str, Any] = {"scale": scales.NAMES, "seeds": int, "tau": float, "deep": bool}
 GOOD: dict[str, Any] = {"scale": "quick", "seeds": 3, "tau": 0.5, "deep": False}
@@ -24,9 +27,23 @@ def test_good_parameters_pass(change: dict[str, Any]) -> None:
     assert parameters.check(GOOD | change, **EXPECTED) is None
 
 
-def test_modules_functions_and_names_of_ipython_are_no_parameters() -> None:
-    others = {"math": math, "check": parameters.check, "In": ["x"], "Out": {}, "_i": "x", "__": 1}
-    assert parameters.check(GOOD | others, **EXPECTED) is None
+def injected(**values: Any) -> dict[str, Any]:
+    """Return a namespace into which papermill put values, beside what a person typed."""
+    cell = "# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in values.items())
+    typed = ['NAME = ""', "scale = 'recorded'", "#  Parameters of mine\nmine = 3"]
+    return GOOD | {"NAME": "", "mine": 3, "rows": [1]} | values | {"In": ["", *typed, cell]}
+
+
+def test_what_a_person_typed_is_no_mistake() -> None:
+    assert parameters.check(injected(seeds=2), **EXPECTED) is None
+    assert parameters.check(injected(), **EXPECTED) is None
+
+
+def test_papermill_begins_its_cell_as_expected() -> None:
+    translator = papermill.translators.PythonTranslator()
+    cell = translator.codify({"seed": 3, "names": ["a"], "changes": {"epochs": 3}})
+    with pytest.raises(ValueError, match="unknown parameter seed = 3"):
+        parameters.check(GOOD | {"seed": 3, "In": ["", cell]}, **EXPECTED)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +52,6 @@ def test_modules_functions_and_names_of_ipython_are_no_parameters() -> None:
         ({"seed": 3}, ValueError, "unknown parameter seed = 3.*scale, seeds, tau, deep"),
         ({"extra": "text"}, ValueError, "unknown parameter extra = 'text'"),
         ({"extra": None}, ValueError, "unknown parameter extra"),
-        ({"extra": [1]}, ValueError, "unknown parameter extra"),
         ({"extra": {"a": 1}}, ValueError, "unknown parameter extra"),
         ({"scale": "quik"}, ValueError, "scale must be one of recorded, quick.*'quik'"),
         ({"scale": 3}, ValueError, "scale must be one of .*3"),
@@ -56,7 +72,7 @@ def test_bad_parameters_are_refused(
     change: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        parameters.check(GOOD | change, **EXPECTED)
+        parameters.check(injected(**change), **EXPECTED)
 
 
 @pytest.mark.parametrize(("expected", "value"), [(list, "[1]"), (dict, "{a: 1}")])
@@ -72,12 +88,55 @@ def test_missing_parameters_are_refused(name: str) -> None:
         parameters.check(namespace, **EXPECTED)
 
 
-def test_guard_can_run_again_when_the_chapter_has_variables_of_its_own() -> None:
-    guard = "parameters.check(globals(), ...)"
-    later = GOOD | {"rows": [1, 2]}
-    assert parameters.check(later | {"In": ["", guard, "rows = [1, 2]", guard]}, **EXPECTED) is None
-    with pytest.raises(ValueError, match="unknown parameter rows"):
-        parameters.check(later | {"In": ["", "rows = [1, 2]", guard]}, **EXPECTED)
+@pytest.mark.parametrize(
+    ("expected", "value", "words"),
+    [
+        (parameters.integer(2), 1, "parameter x must be at least 2, got 1"),
+        (parameters.integer(2), 2.0, "parameter x must be an integer"),
+        (parameters.number(above=0), 0, "parameter x must be finite, above 0, got 0"),
+        (parameters.number(above=0, at_most=5), 100, "at most 5, got 100"),
+        (parameters.number(above=0), "1e-3", "parameter x must be a number"),
+        (parameters.changes, 3, "parameter x must be a dictionary of settings, got 3"),
+        (parameters.changes, {"epoch": 3}, "parameter x: setting .*did you mean 'epochs'"),
+        (parameters.changes, {"epochs": "3"}, "parameter x: epochs must be an integer"),
+        (parameters.changes, {"encoder": "huge"}, "parameter x: encoder must be one of"),
+    ],
+)
+def test_what_a_chapter_cannot_do_is_refused(expected: Any, value: Any, words: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=words):
+        parameters.check({"x": value}, x=expected)
+
+
+@pytest.mark.parametrize(
+    ("expected", "value"),
+    [
+        (parameters.integer(2), 2),
+        (parameters.number(above=0), 1),
+        (parameters.changes, {}),
+        (parameters.changes, {"data": "birds", "epochs": 30, "n_max": None}),
+    ],
+)
+def test_what_a_chapter_can_do_is_let_through(expected: Any, value: Any) -> None:
+    assert parameters.check({"x": value}, x=expected) is None
+
+
+def test_a_chapter_of_another_clone_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("dytemp", "notebooks/deeper"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "dytemp" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path / "notebooks" / "deeper")
+    with pytest.raises(ValueError, match=f"clone {tmp_path}, but .* from {ROOT}: pip install -e"):
+        parameters.check(GOOD, **EXPECTED)
+    monkeypatch.chdir(ROOT / "notebooks")
+    assert parameters.check(GOOD, **EXPECTED) is None
+
+
+def test_what_a_chapter_computes_itself_is_computed_on_one_thread() -> None:
+    with hardware.threads(2):
+        parameters.check(GOOD, **EXPECTED)
+        assert torch.get_num_threads() == 1
 
 
 def test_home_is_the_repository() -> None:

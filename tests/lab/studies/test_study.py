@@ -184,6 +184,23 @@ def test_a_live_study_trains_and_comes_back(tmp_path: Path) -> None:
     assert first.accuracy("TS").equals(again.accuracy("TS"))
 
 
+def test_at_scale_recorded_a_study_is_what_is_recorded_so_far(tmp_path: Path) -> None:
+    short = {"epochs": 1, "warmup_epochs": 0, "evaluate_every": 0, "evaluate_at": ()}
+    short |= {"data": "mnist5k", "encoder": "tiny", "n_max": 100, "batch": 64}
+    short |= {"validation_per_class": 0, "augmentation": "digits", "probes": ()}
+    arguments: Any = {"store": tmp_path, **short}
+    studies.load("ts", "small", [2, 5], methods=["TS"], **arguments)
+    studies.load("ts", "small", [5], methods=["fixed 0.2"], **arguments)
+    found = studies.load("ts", "recorded", **arguments)
+    assert {method: list(by_draw) for method, by_draw in found.runs.items()} == {
+        "fixed 0.2": [5],
+        "TS": [2, 5],
+    }
+    assert found.protocol().loc["replicates", "here"] == "1 to 2 draws, 1 to 2 runs of each method"
+    with pytest.raises(FileNotFoundError, match="is not recorded"):
+        studies.load("ts", "recorded", [2, 5], **arguments)
+
+
 # Draws
 
 

@@ -144,6 +144,9 @@ def test_settings_that_are_no_mapping_are_refused(settings: object) -> None:
         Config.from_dict(settings)
 
 
+NETWORK = {"name": "TemperatureNetwork", "prototypes": 4}
+
+
 @pytest.mark.parametrize(
     ("spec", "kind"),
     [
@@ -157,6 +160,13 @@ def test_settings_that_are_no_mapping_are_refused(settings: object) -> None:
         ({"name": "CyCLIP"}, losses.CyCLIP),
         ({"name": "BimodalSogCLR"}, losses.BimodalSogCLR),
         ({"name": "BimodalISogCLR"}, losses.BimodalISogCLR),
+        ({"name": "BimodalISogCLR", "temperature": [NETWORK, NETWORK]}, losses.BimodalISogCLR),
+        ({"name": "BimodalRGCL", "temperature": {"name": "LogScale"}}, losses.BimodalRGCL),
+        ({"name": "SigLIP", "temperature": {"name": "LogScale", "tau": 0.1}}, losses.SigLIP),
+        ({"name": "DCLW", "sigma": 0.5}, losses.DCLW),
+        ({"name": "HardNegative", "beta": 2}, losses.HardNegative),
+        ({"name": "DualTemperature"}, losses.DualTemperature),
+        ({"name": "Spectral", "mu": 3.0, "normalise": False}, losses.Spectral),
     ],
 )
 def test_every_loss_can_be_described(spec: dict[str, Any], kind: type) -> None:
@@ -189,6 +199,19 @@ def test_temperatures_nest_and_take_the_labels() -> None:
         "SogCLR(gamma=HalfCosine(start=1.0, end=0.2, epochs=20))"
     )
 
+    loss = build_loss(
+        {"name": "BimodalISogCLR", "temperature": [NETWORK, {"name": "TemperatureNetwork"}]},
+        size=20,
+        dim=8,
+    )
+    assert loss.image.temperature.proj.in_features == 8
+    assert len(loss.image.temperature.prototypes) == 4
+    assert len(loss.text.temperature.prototypes) == 256
+    assert describe({"name": "BimodalISogCLR", "temperature": [NETWORK, NETWORK]}) == (
+        "BimodalISogCLR(temperature=[TemperatureNetwork(prototypes=4), "
+        "TemperatureNetwork(prototypes=4)])"
+    )
+
     oracle = {"name": "PerClass", "taus": [0.1, 1.0]}
     labels = torch.tensor([0, 1, 1])
     loss = build_loss({"name": "NTXent", "temperature": oracle}, labels=labels)
@@ -204,6 +227,11 @@ def test_temperatures_nest_and_take_the_labels() -> None:
         ({"name": "NTXent", "temperature": -1}, "temperature must be finite, above 0, got -1"),
         ({"name": "NTXent", "temperature": {"name": "Temperature"}}, "name of "),
         ({"name": "gather"}, "name of "),
+        ({"name": "BimodalISogCLR", "temperature": [{"name": "Net"}] * 2}, "name of "),
+        (
+            {"name": "BimodalISogCLR", "size": 9, "temperature": [0.1, 0.1]},
+            "must depend on embedding",
+        ),
     ],
 )
 def test_a_loss_that_cannot_be_built_says_why(spec: dict[str, Any], part: str) -> None:

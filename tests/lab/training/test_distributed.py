@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT
+from disagreeing_processes import SETTINGS
 from distributed_training import LOSSES
 from torch import nn
-from toys import write_data
+from toys import config, write_data
 
 from dytemp.lab.training.distributed import SharedBatchNorm, share_batch_statistics
 
@@ -77,3 +78,59 @@ def test_shared_statistics_equal_those_of_torch_on_one_process(
     torch.testing.assert_close([a.grad for a, _ in pairs], [b.grad for b in shared.parameters()])
     torch.testing.assert_close(shared.state_dict(), plain.state_dict())
     torch.testing.assert_close(shared.eval()(images), plain.eval()(images))
+
+
+# ------------------------------------------------------------------------------------ disagreement
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[tuple[int, str], str], list[str]]:
+    """Let two processes train different runs; return how each case ended, and what is recorded."""
+    folder = write_data(tmp_path_factory.mktemp("disagreement"))
+    helper = HELPER.with_name("disagreeing_processes.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    search = os.pathsep.join([str(HELPER.parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": search}
+    # One process is killed in the end; the other one must not wait for it.
+    done = subprocess.run(
+        [*command, str(helper), str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode != 0
+    found = {}
+    for line in done.stdout.splitlines():
+        if line[:3] in ("0: ", "1: "):
+            process, case, end = line.split(": ", 2)
+            found[int(process), case] = end
+    return found, sorted(path.stem for path in (folder / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("process", [0, 1])
+@pytest.mark.parametrize("case", SETTINGS)
+def test_processes_with_other_settings_train_nothing(
+    case: str, process: int, ends: tuple[dict[tuple[int, str], str], list[str]]
+) -> None:
+    keys = [config(**{case: value}).key for value in SETTINGS[case]]
+    assert ends[0][process, case] == (
+        f"all processes must have the same configuration, got {keys[0]} on process 0, "
+        f"{keys[1]} on process 1"
+    )
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_processes_with_other_data_train_nothing(
+    process: int, ends: tuple[dict[tuple[int, str], str], list[str]]
+) -> None:
+    assert ends[0][process, "data"].startswith("all processes must have the same data, got ")
+
+
+def test_only_what_all_agreed_on_is_recorded_and_a_killed_process_ends_the_others(
+    ends: tuple[dict[tuple[int, str], str], list[str]],
+) -> None:
+    found, recorded = ends
+    assert found[0, "nothing"] == found[1, "nothing"] == "trained"
+    assert recorded == [config().key]

@@ -134,6 +134,30 @@ def test_images_and_captions(loss: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert all(len(array) == sum(outcome.counts) for array in outcome.arrays.values())
 
 
+LEARNED: list[dict[str, Any]] = [
+    {"name": "SigLIP", "temperature": {"name": "LogScale", "tau": 0.1}},
+    {"name": "BimodalRGCL", "rho": 1.0, "temperature": {"name": "LogScale", "tau": 0.011}},
+    {"name": "BimodalISogCLR", "rho": 0.5, "temperature": [{"name": "TemperatureNetwork"}] * 2},
+]
+
+
+@pytest.mark.parametrize("loss", LEARNED, ids=lambda loss: loss["name"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lars"])
+def test_what_a_loss_learns_has_its_step(
+    loss: dict[str, Any], optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is learned by the optimiser of the encoder, without decay and within its bounds."""
+    data = scenes(train=90, test=30, concepts=3, ratio=0.3)
+    monkeypatch.setattr(datasets, "load", lambda name, root: data)
+    settings = {"pairs": "captions", "n_max": None, "augmentation": "scenes", "epochs": 3}
+    settings |= {"optimizer": optimizer, "learning_rate": 0.05, "weight_decay": 0.1}
+    first, second = (train(config(loss=loss, **settings)).history.curves for _ in range(2))
+    assert first == second  # the same bits, dropout included
+    temperatures = first["temperature"]
+    assert len(set(temperatures)) == 3
+    assert all(0.005 <= tau <= 1 for tau in temperatures)
+
+
 def test_learned_temperatures_belong_to_the_samples(folder: Path) -> None:
     settings = config(loss={"name": "ISogCLR", "eta": 0.1}, epochs=3)
     outcome = train(settings, root=folder)
