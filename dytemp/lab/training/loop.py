@@ -208,7 +208,7 @@ class _Session:
             config.weight_decay,
         )
         # Not into a log file; the environment's TQDM_DISABLE counts too, as for any bar.
-        watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+        watched = sys.stderr.isatty() or type(sys.stderr).__module__ == "ipykernel.iostream"
         shown = watched and label is not None and distributed.rank() == 0
         silent = {} if shown else {"disable": True}
         label = label or f"{describe(config.loss)} seed {config.seed}"
