@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SCALE ?= quick
 ONLY ?=
-JOBS ?= 2
+JOBS ?=
 COURSE ?= build/assignments
 FORCE ?=
 
@@ -16,10 +16,10 @@ NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 .PHONY: help reproduce test lint report lab bench assignments grade student clean moved
 
 help:
-	@echo "make reproduce   run every notebook at scale quick and write build/report/index.html;"
+	@echo "make reproduce   run every notebook at scale quick and build the site in build/report;"
 	@echo "                 ONLY=11 for the chapters whose name starts like this"
 	@echo "make test        lint, types, unit tests, notebooks"
-	@echo "make report      write the report again, from the stored outputs of the notebooks"
+	@echo "make report      build the site again, from the stored outputs of the notebooks"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make lint        lint and types only"
 	@echo "make bench       measure speed and memory, in about half an hour; ONLY=losses for one part"
@@ -29,7 +29,7 @@ help:
 	@echo "make clean       remove build/ (the environment .venv stays)"
 
 reproduce: $(INSTALLED)
-	@$(BIN)/python -m dytemp reproduce --scale $(SCALE) --jobs $(JOBS) $(if $(ONLY),--only $(ONLY))
+	@$(BIN)/python -m dytemp reproduce --scale $(SCALE) $(if $(JOBS),--jobs $(JOBS)) $(if $(ONLY),--only $(ONLY))
 
 test: lint
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env tests $(NOTEBOOKS)
@@ -46,7 +46,7 @@ lab: $(INSTALLED)
 	$(BIN)/python -m jupyterlab $(ROOT) notebooks
 
 bench: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --editable ".[lab,dev,bench]"
+	$(BIN)/python -m pip install --quiet --editable ".[lab,dev,integrations,bench]"
 	PYTHONPATH=tests $(BIN)/python -m benchmarks $(ONLY)
 
 # A course of your own: make assignments COURSE=folder. nbgrader needs its programs on the PATH;
@@ -57,10 +57,12 @@ assignments: $(INSTALLED)
 grade: $(INSTALLED)
 	@$(BIN)/python -m dytemp grade $(ONLY) --course $(COURSE) $(FORCE)
 
-# For Linux, where the usual build of torch brings 4 GB of CUDA; elsewhere it is small anyway.
+# On Linux the usual build of torch brings 4 GB of CUDA; TORCH names the small one, with the options
+# that pytorch.org gives for CPUs: make student TORCH="torch torchvision ..."
+TORCH ?= torch torchvision
 student:
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu
+	$(BIN)/python -m pip install $(TORCH)
 	$(BIN)/python -m pip install --editable ".[lab]"
 	@echo "Done. Open the assignments with: $(BIN)/jupyter lab"
 
@@ -74,5 +76,5 @@ $(INSTALLED): pyproject.toml $(MOVED)
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "dytemp needs Python 3.11 or newer, but $(PYTHON) is older. Choose another one: make PYTHON=python3.12 ..."; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "The module venv is missing. On Debian or Ubuntu: sudo apt install python3-venv"; exit 1; }
 	"$(PYTHON)" -m venv .venv
-	$(BIN)/python -m pip install --editable ".[lab,dev]"
+	$(BIN)/python -m pip install --editable ".[lab,dev,integrations]"
 	@pwd -P > $@

@@ -4,4 +4,5 @@ import sys
 
 from dytemp.lab.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # the processes that run chapters import this module, too
+    sys.exit(main())

@@ -517,13 +517,13 @@ class ShiftedSimilarityCosine(OfSimilarity, fused=True):
 
 
 class SimilarityLinear(OfSimilarity, fused=True):
-    """tau_min + (tau_max - tau_min) |s|: the linear shape of the DySTreSS shape ablation.
+    """``tau_min + (tau_max - tau_min) |s|``: the linear shape of the DySTreSS shape ablation.
 
     The paper's formula could not be read; this is its natural form.
     """
 
     def height(self, similarity: Tensor) -> Tensor:
-        """Return |s|."""
+        """Return ``|s|``."""
         return similarity.abs()
 
 
@@ -549,7 +549,7 @@ class SimilarityExponential(OfSimilarity, fused=True):
         self.rate = checks.number("rate", rate, above=0)
 
     def height(self, similarity: Tensor) -> Tensor:
-        """Return 1 - exp(-rate |s|)."""
+        """Return ``1 - exp(-rate |s|)``."""
         return -torch.expm1(-self.rate * similarity.abs())
 
 

@@ -45,15 +45,18 @@ def write_notebook() -> Callable[..., Path]:
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Provide an empty copy of the repository: its data and scales, no notebook, no results."""
+    """Provide an empty copy of the repository: data, scales, pages; no notebook, no results."""
     (tmp_path / "data").mkdir()
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "data" / "papers").symlink_to(ROOT / "data" / "papers")
+    (tmp_path / "book").symlink_to(ROOT / "book")
     (tmp_path / "notebooks" / "scales").symlink_to(ROOT / "notebooks" / "scales")
     monkeypatch.setenv("DYTEMP_HOME", str(tmp_path))
     # `reproduce` sets these for its kernels; setting them here first undoes that afterwards.
     monkeypatch.setenv("TQDM_DISABLE", "1")
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
     monkeypatch.setenv("DYTEMP_JOBS", "")
     monkeypatch.setenv("DYTEMP_SCHEDULER", "")
     return tmp_path

@@ -6,11 +6,9 @@ For a class: ``python -m dytemp assignments | grade``.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, for example head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, TypeError, FloatingPointError, MemoryError, OSError) as error:
+    except (ValueError, TypeError, FloatingPointError, MemoryError, OSError, RuntimeError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail(f"interrupted. {_KEPT}")
@@ -62,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     reproduce = commands.add_parser("reproduce", help="run the notebooks and write the report")
     reproduce.add_argument("--scale", choices=scales.NAMES, default="quick")
     reproduce.add_argument("--only", metavar="03", help="notebooks whose name starts like this")
-    reproduce.add_argument("--jobs", type=int, metavar="N", help="trainings at once; default: 1")
+    reproduce.add_argument(
+        "--jobs", type=int, metavar="N", help="chapters at once; default: one for each core"
+    )
     reproduce.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that trains")
     reproduce.add_argument("--output", type=Path, metavar="FOLDER", help="default: build/report")
     reproduce.set_defaults(command=_reproduce)
@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 
     claims = commands.add_parser("claims", help="print every claim with its verdict and evidence")
     claims.add_argument("--json", action="store_true", help="a list of objects, for machines")
+    claims.add_argument("--table", action="store_true", help="what was measured, in Markdown")
     claims.set_defaults(command=_claims)
 
     report = commands.add_parser("report", help="write the report from notebooks that have run")
@@ -102,95 +103,54 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
+    import papermill  # noqa: F401  # before anything starts: who lacks it is told how to get it
+
     from dytemp.lab import yaml_files
+    from dytemp.lab.book import execution, site
     from dytemp.lab.studies import parallel
 
-    notebooks = _notebooks(options.only)
-    if options.jobs is not None:
-        os.environ[parallel.JOBS] = str(checks.integer("--jobs", options.jobs, at_least=1))
+    notebooks = execution.chapters(options.only)
+    chosen = parallel.cores() if options.jobs is None else options.jobs
+    jobs = min(checks.integer("--jobs", chosen, at_least=1), len(notebooks))
+    os.environ[parallel.JOBS] = str(max(1, chosen // jobs))  # trainings at once in each chapter
     if options.scheduler:
         os.environ[parallel.SCHEDULER] = options.scheduler
     parameters = yaml_files.read(paths.home() / "notebooks" / "scales" / f"{options.scale}.yaml")
-    failures = 0
-    for number, notebook in enumerate(notebooks, start=1):
-        label = f"[{number}/{len(notebooks)}] {notebook.stem}"
-        print(f"{label}: running at scale {options.scale}", flush=True)
-        start = time.perf_counter()
-        error = _execute(notebook, _executed(options.scale) / notebook.name, parameters)
-        failures += error is not None
-        outcome = f"FAILED, {error}" if error else "done"
-        print(f"{label}: {outcome} ({time.perf_counter() - start:.1f} s)", flush=True)
-    _report(options)
-    if failures:
-        return _fail(f"{failures} of {len(notebooks)} notebooks failed; their pages say where")
-    return 0
-
-
-def _notebooks(prefix: str | None) -> list[Path]:
-    """Chapters in reading order, or those whose name starts with `prefix`."""
-    chapters = sorted((paths.home() / "notebooks").glob("[0-9]*.ipynb"))
-    chosen = [chapter for chapter in chapters if chapter.name.startswith(prefix or "")]
-    if not chosen:
-        names = ", ".join(chapter.stem for chapter in chapters) or "none"
-        raise ValueError(f"no notebook starts with {prefix or 'a digit'!r}; there are: {names}")
-    return chosen
-
-
-def _executed(scale: str) -> Path:
-    """Folder of the executed copies; the notebooks themselves are never written."""
-    return paths.build() / "notebooks" / scale
-
-
-def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> str | None:
-    """Run one notebook in its folder; the error that stopped it, or None when all is well."""
-    import papermill
-
-    # Bars would flood the pages; and the kernel must be that of the running interpreter, not one
-    # that the user registered under the same name.
-    os.environ.update(TQDM_DISABLE="1", JUPYTER_PREFER_ENV_PATH="1")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.unlink(missing_ok=True)
-    try:
-        papermill.execute_notebook(
-            notebook,
-            output,
-            parameters=parameters,
-            kernel_name="python3",
-            cwd=notebook.parent,
-            progress_bar=False,
-            stdout_file=_RunLines(),
-            extra_arguments=["--log-level=ERROR"],  # of the kernel: no advice on encryption
-        )
-    except papermill.PapermillExecutionError as error:
-        return f"cell [{error.exec_count}]: {error.ename}: {error.evalue}"
-    except Exception as error:  # a dead kernel or a broken file must not stop the other chapters
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
-class _RunLines(io.TextIOBase):
-    """Passes on what a notebook prints about its training runs: lines that start with 'run '."""
-
-    def __init__(self) -> None:
-        self._rest = ""
-
-    def write(self, text: str) -> int:
-        *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            if line.startswith("run "):
-                print(f"    {line}", flush=True)
-        return len(text)
+    with execution.alone():
+        print(f"{len(notebooks)} chapters at scale {options.scale}, {jobs} at once", flush=True)
+        outcomes = []
+        for outcome in execution.run(notebooks, options.scale, parameters, jobs):
+            outcomes.append(outcome)
+            word = f"FAILED, {outcome.error}" if outcome.error else "done"
+            label = f"[{len(outcomes)}/{len(notebooks)}] {outcome.name}"
+            print(f"{label}: {word} ({outcome.seconds:.1f} s)", flush=True)
+        failed = [outcome for outcome in outcomes if outcome.error]
+        if failed:
+            names = ", ".join(sorted(outcome.name for outcome in failed))
+            _fail(f"{len(failed)} of {len(notebooks)} notebooks failed: {names}")
+        print(f"report: {site.build(_output(options), site.Live(options.scale, outcomes))}")
+    return 1 if failed else 0
 
 
 def _report(options: argparse.Namespace) -> int:
-    from dytemp.lab.book import report
+    from dytemp.lab.book import execution, site
 
-    executed = _executed(options.scale)
-    if options.scale == "recorded" and not executed.is_dir():
-        executed = paths.home() / "notebooks"  # their stored outputs were made at this scale
-    output = options.output or paths.build() / "report"
-    print(f"report: {report.write(executed, output, options.scale)}")
+    with execution.alone():
+        live = None
+        if options.scale != "recorded":
+            live = site.Live(options.scale, execution.stored(options.scale))
+            if not live.outcomes:
+                raise FileNotFoundError(
+                    f"no executed notebooks in {execution.folder(options.scale)}; run: "
+                    f"python -m dytemp reproduce --scale {options.scale}"
+                )
+        print(f"report: {site.build(_output(options), live)}")
     return 0
+
+
+def _output(options: argparse.Namespace) -> Path:
+    output: Path = options.output or paths.build() / "report"
+    return output
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -231,6 +191,11 @@ def _claims(options: argparse.Namespace) -> int:
     found = json.loads(claims.claims().to_json(orient="records"))  # NaN becomes None
     if options.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
+        return 0
+    if options.table:
+        from dytemp.lab.book import claims_page
+
+        print(claims_page.table(found))
         return 0
     for claim in found:
         words = f"{claim['outcome']}, {claim['scope']}" if claim["scope"] else claim["outcome"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,8 +38,8 @@ configs = {"fixed": [Config(**tiny, seed=seed) for seed in range(2)]}
 done = parallel.get_all(configs, scales.store(scale))["fixed"]
 """
 
-EVIDENCE = {"paper", "claim", "statement", "verdict", "effect", "low", "high"}
-EVIDENCE |= {"seeds", "runs", "notebook"}
+EVIDENCE = {"paper", "claim", "statement", "scope", "outcome", "effect", "low", "high", "draws"}
+EVIDENCE |= {"paper_effect", "runs", "notebook", "note"}
 
 Write = Callable[..., Path]
 
@@ -58,40 +59,54 @@ def test_reproduce_goes_on_after_a_failure_and_reports_it(
     chapters: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     sources = {path: path.read_bytes() for path in chapters.glob("*.ipynb")}
-    assert cli.main(["reproduce", "--scale", "quick"]) == 1
+    assert cli.main(["reproduce", "--scale", "quick", "--jobs", "2"]) == 1
     printed = capfd.readouterr()
     out = printed.out.splitlines()
-    assert out[0] == "[1/2] 00_broken: running at scale quick"
-    assert out[1].startswith(
-        "[1/2] 00_broken: FAILED, cell [5]: ZeroDivisionError: division by zero ("
-    )
-    assert out[2] == "[2/2] 01_good: running at scale quick"
-    assert out[3] == "    run 1 of 1: done"
-    assert out[4].startswith("[2/2] 01_good: done (")
-    assert out[5:] == [f"report: {paths.build() / 'report' / 'index.html'}"]
-    assert "1 of 2 notebooks failed" in printed.err
-    assert "Traceback" not in printed.err
+    assert out[0] == "2 chapters at scale quick, 2 at once"
+    (failed,) = (line for line in out if "00_broken: FAILED" in line)
+    assert "cell [5]: ZeroDivisionError: division by zero (" in failed
+    (done,) = (line for line in out if "01_good: done (" in line)
+    assert out.index("    run 1 of 1: done  [01_good]") < out.index(done)
+    assert out[-1] == f"report: {paths.build() / 'report' / 'index.html'}"
+    assert len(out) == 5
+    assert printed.err == "dytemp: 1 of 2 notebooks failed: 00_broken\n"
     assert sources == {path: path.read_bytes() for path in chapters.glob("*.ipynb")}
-    pages = sorted(path.name for path in (paths.build() / "report").iterdir())
-    assert pages == ["00_broken.html", "01_good.html", "index.html"]
+    report = paths.build() / "report"
+    assert (report / "live" / "00_broken.html").is_file()
+    assert (report / "live" / "01_good.html").is_file()
+    assert "ZeroDivisionError" in (report / "run.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.notebooks
-@pytest.mark.parametrize("where", ["--jobs", "--scheduler"])
-def test_reproduce_trains_side_by_side(
-    where: str,
-    workspace: Path,
-    write_notebook: Write,
-    capfd: pytest.CaptureFixture[str],
+def test_same_results_side_by_side_and_each_run_trained_once(
+    workspace: Path, write_notebook: Write, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("00_first", "01_second"):
+        notebook = workspace / "notebooks" / f"{name}.ipynb"
+        write_notebook(notebook, "# A chapter", IMPORTS, PARAMETERS, GUARD, TRAINING)
+    results = []
+    for jobs in ("1", "2"):
+        assert cli.main(["reproduce", "--jobs", jobs]) == 0
+        lines = capfd.readouterr().out.splitlines()
+        assert sum(line.startswith("    run ") for line in lines) == 2, lines
+        store = paths.build() / "results"
+        records = [json.loads(file.read_text()) for file in sorted(store.glob("*.json"))]
+        results.append([{k: r[k] for k in ("key", "metrics", "curves")} for r in records])
+        shutil.rmtree(store)
+    assert results[0] == results[1]
+    assert len(results[0]) == 2
+
+
+@pytest.mark.notebooks
+def test_reproduce_trains_on_a_cluster(
+    workspace: Path, write_notebook: Write, capfd: pytest.CaptureFixture[str]
 ) -> None:
     notebook = workspace / "notebooks" / "00_training.ipynb"
     write_notebook(notebook, "# A chapter", IMPORTS, PARAMETERS, GUARD, TRAINING)
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        address = {"--jobs": "2", "--scheduler": cluster.scheduler_address}[where]
-        assert cli.main(["reproduce", where, address]) == 0
-        if where == "--scheduler":
-            with Client(cluster) as client:
-                assert all(client.run(lambda: "dytemp.lab.training" in sys.modules).values())
+        assert cli.main(["reproduce", "--scheduler", cluster.scheduler_address]) == 0
+        with Client(cluster) as client:
+            assert all(client.run(lambda: "dytemp.lab.training" in sys.modules).values())
     lines = capfd.readouterr().out.splitlines()
     assert sum(line.startswith("    run ") for line in lines) == 2, lines
     assert len(list((paths.build() / "results").glob("*.json"))) == 2
@@ -347,7 +362,7 @@ def test_claims_for_readers(capsys: pytest.CaptureFixture[str]) -> None:
     claims = json.loads(capsys.readouterr().out)
     assert cli.main(["claims"]) == 0
     text = capsys.readouterr().out
-    assert all(claim["claim"] in text and claim["verdict"] in text for claim in claims)
+    assert all(claim["claim"] in text and claim["outcome"] in text for claim in claims)
 
 
 def test_module_runs_from_any_folder(tmp_path: Path) -> None:

@@ -92,13 +92,13 @@ def get_all(
 
 
 def _jobs_of_the_environment() -> int:
-    value = os.environ.get(JOBS) or str(1 if torch.cuda.is_available() else _cores())
+    value = os.environ.get(JOBS) or str(1 if torch.cuda.is_available() else cores())
     if not value.isdecimal():
         raise ValueError(f"{JOBS} must be a whole number, at least 1, got {value!r}")
     return int(value)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return how many cores this process may use, which can be fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -138,9 +138,9 @@ def _follow(parent: int) -> None:
 
 @contextlib.contextmanager
 def _backend(jobs: int, scheduler: str | None) -> Iterator[None]:
-    """Choose who does the work; a worker has its share of the cores, and not more."""
+    """Choose who does the work; a worker has the threads of this process or its share of cores."""
     if scheduler is None:
-        threads = max(1, _cores() // jobs)
+        threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // jobs))
         with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=threads):
             yield
         return
