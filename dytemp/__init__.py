@@ -2,5 +2,5 @@
 
 from dytemp import checks, losses, metrics, schedules
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["checks", "losses", "metrics", "schedules"]

@@ -634,7 +634,7 @@ def group_accuracy(predictions: Tensor, labels: Tensor, groups: Tensor) -> Tenso
     return groups.bincount(weights=per_class) / sizes
 
 
-def recall_at_k(similarity: Tensor, k: int) -> float:
+def recall_at_k(similarity: Tensor, k: int, groups: Tensor | None = None) -> float:
     """Share of the rows whose match, on the diagonal, is among their k largest entries.
 
     Retrieval of images by text and, with ``similarity.T``, of text by images. Where entries tie
@@ -647,11 +647,15 @@ def recall_at_k(similarity: Tensor, k: int) -> float:
         Similarity of query i to candidate j, finite, shape (N, N).
     k : int
         Number of candidates that are looked at, 1 .. N.
+    groups : Tensor, optional
+        Of each query and of its candidate, integer, shape (N,): all candidates of its group are
+        matches of a query, and one of them is enough. For equal captions of several images.
 
     Raises
     ------
     TypeError, ValueError
-        If `similarity` is not a finite floating (N, N) tensor, or `k` not in 1 .. N.
+        If `similarity` is not a finite floating (N, N) tensor, `k` not in 1 .. N, or `groups` no
+        integer tensor (N,).
     """
     similarity = _matrix("similarity", similarity)
     if similarity.shape[0] != similarity.shape[1]:
@@ -659,10 +663,30 @@ def recall_at_k(similarity: Tensor, k: int) -> float:
     if not similarity.isfinite().all():
         raise ValueError("similarity must be finite, got NaN or inf")
     k = _rank("k", k, len(similarity))
+    if groups is not None:
+        return _recall_of_groups(similarity, k, checks.integers("groups", groups, len(similarity)))
     match = similarity.diagonal()[:, None]
     better = (similarity > match).sum(dim=1).cpu().double()
     equal = (similarity == match).sum(dim=1).cpu()  # the match itself is one of them
     return float(((k - better) / equal).clamp(0, 1).mean())
+
+
+def _recall_of_groups(similarity: Tensor, k: int, groups: Tensor) -> float:
+    """Recall with several matches; among ties the chance that a random order has one in front."""
+    mine = groups[:, None] == groups[None, :]
+    best = similarity.masked_fill(~mine, -math.inf).amax(dim=1, keepdim=True)
+    better = ((similarity > best) & ~mine).sum(dim=1).cpu()
+    at_best = similarity == best
+    others = (at_best & ~mine).sum(dim=1).cpu().double()
+    matches = (at_best & mine).sum(dim=1).cpu().double()
+    places = (k - better).clamp(min=0).double()  # left for those that tie
+    left = (others - places).clamp(min=0)
+    # All places go to others: C(others, places) / C(others + matches, places).
+    log_missed = torch.lgamma(others + 1) - torch.lgamma(left + 1)
+    log_missed -= torch.lgamma(others + matches + 1)
+    log_missed += torch.lgamma((others + matches - places).clamp(min=0) + 1)
+    missed = torch.where(places > others, torch.zeros_like(others), log_missed.exp())
+    return float((1 - missed).mean())
 
 
 def effective_negatives(similarity: Tensor, tau: float | Tensor) -> Tensor:

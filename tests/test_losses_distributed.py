@@ -317,7 +317,7 @@ def test_a_process_alone_is_not_gathered() -> None:
     torch.testing.assert_close(measured, expected, rtol=0, atol=0)
 
 
-# ------------------------------------------------------------------ as the README and Lightning do
+# ------------------------------------------------------------------ as the book and Lightning do
 
 
 SIDE = 8  # samples, and the width of one
@@ -339,11 +339,12 @@ def linear() -> nn.Linear:
     return nn.Linear(SIDE, 4).double()
 
 
-def follow_the_readme(rank: int, port: int, folder: str) -> None:
+def follow_the_page(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(WORLD)}  # what torchrun sets
-    _, example = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    page = (ROOT / "book" / "use_it.md").read_text()
+    (example,) = re.findall(r"### With torchrun.*?```python\n(.*?)```", page, re.DOTALL)
     model = linear()
     names = {"torch": torch, "losses": losses, "epochs": 2, "dataset": Views(), "model": model}
     names |= {"batch_size": 2, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
@@ -352,11 +353,11 @@ def follow_the_readme(rank: int, port: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def test_example_of_the_readme_trains_as_one_process_would(tmp_path: Path) -> None:
+def test_example_for_torchrun_trains_as_one_process_would(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(follow_the_readme, args=(port, str(tmp_path)), nprocs=WORLD)
+    multiprocessing.spawn(follow_the_page, args=(port, str(tmp_path)), nprocs=WORLD)
     model, loss = linear(), ISogCLR(SIDE)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for epoch in (1, 2):

@@ -16,11 +16,10 @@ from typing import Any
 import nbformat
 import papermill
 import pytest
-from bs4 import BeautifulSoup
 from conftest import ROOT
 from nbformat import NotebookNode
 
-from dytemp.lab.book import report
+from dytemp.lab.book import reading
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 LONGEST_CELL = 20  # lines
@@ -173,7 +172,7 @@ def test_cells_that_nbval_compares_have_something_to_compare(path: Path) -> None
 
 @each_chapter
 def test_key_figures_are_figures(path: Path) -> None:
-    figures = tagged(path, report.FIGURE_TAG)
+    figures = tagged(path, reading.FIGURE_TAG)
     assert figures
     for cell in figures:
         assert any("image/png" in output.get("data", {}) for output in cell.outputs), cell.id
@@ -185,19 +184,9 @@ def test_pictures_of_the_readme_are_the_first_key_figures_of_their_chapters() ->
     assert pictures
     for picture in pictures:
         chapter = ROOT / "notebooks" / f"{Path(picture).stem}.ipynb"
-        outputs = tagged(chapter, report.FIGURE_TAG)[0].outputs
+        outputs = tagged(chapter, reading.FIGURE_TAG)[0].outputs
         shown = next(o.data["image/png"] for o in outputs if "image/png" in o.get("data", {}))
         assert base64.b64decode(shown) == (ROOT / picture).read_bytes()
-
-
-@each_chapter
-def test_formulas_are_drawn_without_network(path: Path) -> None:
-    page = BeautifulSoup(report.page(report.Chapter(path.stem, read(path))), "html.parser")
-    assert [formula.text for formula in page.select("code.formula")] == []  # not understood
-    for cell in page.select(".jp-MarkdownCell"):
-        for code in cell.select("code, pre"):
-            code.decompose()
-        assert not re.search(r"\\\w+|\$", cell.text), cell.text
 
 
 @each_chapter

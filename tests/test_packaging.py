@@ -279,8 +279,7 @@ def test_integration_runs_the_test_command_of_the_readme() -> None:
 
 
 def test_example_of_the_readme_runs() -> None:
-    # The second example is for several processes: test_losses_distributed.py.
-    example, _ = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     torch.manual_seed(0)
     model = torch.nn.Linear(6, 3)
     before = model.weight.clone()

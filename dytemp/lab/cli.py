@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 
     claims = commands.add_parser("claims", help="print every claim with its verdict and evidence")
     claims.add_argument("--json", action="store_true", help="a list of objects, for machines")
+    claims.add_argument("--table", action="store_true", help="what was measured, in Markdown")
     claims.set_defaults(command=_claims)
 
     report = commands.add_parser("report", help="write the report from notebooks that have run")
@@ -190,6 +191,11 @@ def _claims(options: argparse.Namespace) -> int:
     found = json.loads(claims.claims().to_json(orient="records"))  # NaN becomes None
     if options.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
+        return 0
+    if options.table:
+        from dytemp.lab.book import claims_page
+
+        print(claims_page.table(found))
         return 0
     for claim in found:
         words = f"{claim['outcome']}, {claim['scope']}" if claim["scope"] else claim["outcome"]

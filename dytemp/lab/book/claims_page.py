@@ -90,6 +90,25 @@ def papers_of(table: Sequence[Row]) -> list[tuple[str, str, list[Row]]]:
     ]
 
 
+def table(rows: Iterable[Row]) -> str:
+    """Return the claims that were measured, but for identities, as a table in Markdown."""
+    lines = ["| claim | says | found, scope | effect and interval | the paper's effect |"]
+    lines.append("|---|---|---|---|---|")
+    for row in rows:
+        if not row["scope"] or row["scope"].startswith("exact"):
+            continue
+        name = f"{NAMES[row['paper']]} {row['claim']}"
+        effect, paper = (
+            "" if row[c] is None else f"{row[c]:+.3g}" for c in ("effect", "paper_effect")
+        )
+        if row["low"] is not None:
+            effect += f" [{row['low']:+.3g}, {row['high']:+.3g}]"
+        words = f"{row['outcome']}, {row['scope']}"
+        says = row["statement"].rstrip(".").replace("|", "/")
+        lines.append(f"| {name} | {says} | {words} | {effect} | {paper} |")
+    return "\n".join(lines)
+
+
 def draw(table: Sequence[Row], file: Path) -> bool:
     """Draw every effect that has an interval, and the paper's own; return whether there is one.
 

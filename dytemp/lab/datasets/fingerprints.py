@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, uint8
 
-from dytemp.lab.datasets.loading import own_file
+from dytemp.lab.datasets.folders import files_of
+from dytemp.lab.datasets.loading import own_source, read_own
 from dytemp.lab.datasets.long_tails import content_keys
-from dytemp.lab.datasets.own import from_npz
 from dytemp.lab.datasets.types import Captioned, Dataset
 
 
@@ -49,18 +49,19 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def own_fingerprint(name: str, root: str | os.PathLike[str] | None = None) -> str | None:
-    """Return the fingerprint of a data set if it is read from an npz file here, else None.
+    """Return the fingerprint of a data set if it is read from own files here, else None.
 
-    Public and generated data sets are what their names say; a file of one's own may change. It is
-    read again only after it has.
+    Public and generated data sets are what their names say; files of one's own may change. They are
+    read again only after they have.
     """
-    file = own_file(name, root)
-    if file is None:
+    source = own_source(name, root)
+    if source is None:
         return None
-    found = file.stat()
-    return _of_file(name, file, found.st_mtime_ns, found.st_size)
+    files = [source] if source.is_file() else files_of(source)
+    stats = [(file, file.stat()) for file in files]
+    return _of_files(name, source, tuple((f, s.st_mtime_ns, s.st_size) for f, s in stats))
 
 
 @functools.lru_cache(maxsize=16)
-def _of_file(name: str, file: Path, changed: int, size: int) -> str:
-    return fingerprint(from_npz(name, file))
+def _of_files(name: str, source: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
+    return fingerprint(read_own(name, source))

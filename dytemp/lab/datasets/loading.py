@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from dytemp import checks
 from dytemp.lab.datasets.embedded import mnist5k
+from dytemp.lab.datasets.folders import SIDE, from_folder
 from dytemp.lab.datasets.own import KEYS, from_npz
 from dytemp.lab.datasets.prototypes import prototypes
 from dytemp.lab.datasets.public import PUBLIC, from_torchvision
@@ -30,8 +32,9 @@ def load(name: str, root: str | os.PathLike[str] | None = None, download: bool =
         digit to train, 100 to test), ``"scenes"`` (generated images with captions, see
         `dytemp.lab.datasets.scenes`) and ``"prototypes"`` (generated patterns of 8 x 8 pixels,
         see `dytemp.lab.datasets.prototypes`) need no files. ``"cifar10"``, ``"cifar100"`` and
-        ``"stl10"`` (its labelled part) are read from torchvision's folders, and any name from a
-        file ``<root>/<name>.npz``, the way to bring own data; ``data/README.md`` has its keys.
+        ``"stl10"`` (its labelled part) are read from torchvision's folders. Any other name is own
+        data: a file ``<root>/<name>.npz``, or a folder ``<root>/<name>`` of image files, resized
+        to 32 x 32 pixels, or with ``"birds@64"`` to 64 x 64; ``data/README.md`` describes both.
     root : path, optional
         Folder of the data sets. By default the environment's ``DYTEMP_DATA``.
     download : bool
@@ -40,7 +43,7 @@ def load(name: str, root: str | os.PathLike[str] | None = None, download: bool =
     Returns
     -------
     Dataset
-        A `Captioned` one for the scenes.
+        A `Captioned` one for the scenes and for own data with captions.
 
     Raises
     ------
@@ -65,21 +68,37 @@ def load(name: str, root: str | os.PathLike[str] | None = None, download: bool =
         return _EMBEDDED[name]()
     if folder is None:
         raise FileNotFoundError(_advice(name, "a folder of yours"))
-    file, public = own_file(name, root), PUBLIC.get(name)
-    if file is not None:
-        return from_npz(name, file)
+    source, public = own_source(name, root), PUBLIC.get(name)
+    if source is not None:
+        return read_own(name, source)
     if public and (download or (folder / public.folder).is_dir()):
         return from_torchvision(name, public, folder, download)
     raise FileNotFoundError(_advice(name, str(folder)))
 
 
-def own_file(name: str, root: str | os.PathLike[str] | None = None) -> Path | None:
-    """Return the npz file that a data set is read from; None if there is none, or none is read."""
+def own_source(name: str, root: str | os.PathLike[str] | None = None) -> Path | None:
+    """Return the file or folder that own data are read from; None if there is none."""
     folder, public = _folder(root), PUBLIC.get(name)
     if folder is None or name in _EMBEDDED or (public and (folder / public.folder).is_dir()):
         return None
-    file = folder / f"{name}.npz"
-    return file if file.is_file() else None
+    plain, _, side = name.partition("@")
+    file = folder / f"{plain}.npz"
+    if file.is_file() and not side:
+        return file
+    images = folder / plain
+    return images if (images / "train").is_dir() else None
+
+
+def read_own(name: str, source: Path) -> Dataset:
+    """Read own data from what `own_source` has found."""
+    if source.suffix == ".npz" and source.is_file():
+        return from_npz(name, source)
+    _, stated, side = name.partition("@")
+    if stated and not side.isdecimal():
+        raise ValueError(f"the side in name must be a whole number, as in 'birds@64', got {name!r}")
+    return from_folder(
+        name, source, checks.integer("side", int(side), at_least=4) if side else SIDE
+    )
 
 
 def _folder(root: str | os.PathLike[str] | None) -> Path | None:
@@ -103,6 +122,7 @@ def _advice(name: str, folder: str) -> str:
         )
     known = ", ".join((*_EMBEDDED, *PUBLIC))
     return (
-        f"data set {name!r} is looked for in {folder}, which has no file {name}.npz ({where}). "
-        f"Such a file, of any size, has the keys {', '.join(KEYS)}. Known names: {known}."
+        f"data set {name!r} is looked for in {folder}, which has neither a file {name}.npz nor a "
+        f"folder {name.partition('@')[0]}/train of images ({where}). Such a file, of any size, has "
+        f"the keys {', '.join(KEYS)}. Known names: {known}."
     )

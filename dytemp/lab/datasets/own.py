@@ -13,10 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dytemp.lab.datasets.captions import attach
 from dytemp.lab.datasets.types import Dataset
 
 # What NumPy and zipfile raise for a damaged archive (RuntimeError: a method that is not known).
 DAMAGE = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+CAPTIONS = ("train_captions", "test_captions")
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -44,7 +46,7 @@ def from_npz(name: str, file: Path) -> Dataset:
                 f"{'class_names' if 'class_names' in arrays else 'train_labels'}), got "
                 f"{int(labels.min())} .. {int(labels.max())}"
             )
-    return Dataset(
+    data = Dataset(
         name=name,
         train_images=train_images,
         test_images=test_images,
@@ -52,6 +54,22 @@ def from_npz(name: str, file: Path) -> Dataset:
         test_labels=test_labels,
         class_names=class_names,
     )
+    if not any(key in arrays for key in CAPTIONS):
+        return data
+    return attach(data, *(_captions(file, key, arrays) for key in CAPTIONS))
+
+
+def _captions(file: Path, key: str, arrays: Mapping[str, npt.NDArray[Any]]) -> list[str]:
+    """Check captions: one string per image."""
+    if key not in arrays:
+        raise ValueError(f"{file} must have both of {', '.join(CAPTIONS)}, or none; missing: {key}")
+    found, images = arrays[key], arrays[key.replace("captions", "images")]
+    if found.dtype.kind != "U" or found.shape != images.shape[:1]:
+        raise ValueError(
+            f"{file}: {key} must be strings, one per image, shape {images.shape[:1]}, got "
+            f"{found.dtype} {found.shape}"
+        )
+    return [str(caption) for caption in found]
 
 
 def _read(file: Path) -> dict[str, npt.NDArray[Any]]:
@@ -59,7 +77,7 @@ def _read(file: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             missing = [key for key in KEYS if key not in arrays]
-            found = {key: arrays[key] for key in (*KEYS, "class_names") if key in arrays}
+            found = {key: arrays[key] for key in (*KEYS, *CAPTIONS, "class_names") if key in arrays}
     except (*DAMAGE, TypeError) as error:
         raise ValueError(
             f"{file} is damaged or no NumPy archive ({error}). Copy or make it again, with "

@@ -30,7 +30,7 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Captioned(Dataset):
-    """Images with captions; the label is the main concept of the scene.
+    """Images with captions; the label is the class or the main concept of a scene.
 
     Attributes
     ----------
@@ -39,6 +39,9 @@ class Captioned(Dataset):
         The words of the captions as positions in `vocabulary`, filled up with 0.
     vocabulary : tuple of str
         Position 0 is the padding.
+    test_groups : int64 tensor (N,), optional
+        Equal for test images with equal captions, which are matches of each other in retrieval. By
+        default only an image's own caption is one.
     """
 
     train_captions: list[str]
@@ -46,6 +49,7 @@ class Captioned(Dataset):
     train_tokens: Tensor
     test_tokens: Tensor
     vocabulary: tuple[str, ...]
+    test_groups: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

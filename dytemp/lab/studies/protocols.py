@@ -179,13 +179,21 @@ def configs(
     return {
         method: {
             number: tuple(
-                Config(**base | of_draw | {"loss": loss, "seed": seed})
+                Config(**base | of_draw | {"loss": _drawn(loss, number), "seed": seed})
                 for seed in (_seeds(base, number) if seeds is None else seeds)
             )
             for number, of_draw in settings.items()
         }
         for method, loss in methods.items()
     }
+
+
+def _drawn(loss: Spec, number: int) -> Spec:
+    """Let a random temperature take its sequence from the draw."""
+    temperature = loss.get("temperature")
+    if isinstance(temperature, dict) and temperature["name"] == "Random":
+        return loss | {"temperature": temperature | {"seed": number}}
+    return loss
 
 
 def default_draws(study: str, scale: str) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from dytemp import metrics
 from dytemp.lab.datasets import Captioned, Dataset, Split
+from dytemp.lab.datasets.captions import tokenise
 from dytemp.lab.training.augment import Augmentation, two_views
 from dytemp.lab.training.pairings import ImageAndText, Pairing
 
@@ -177,16 +178,16 @@ def _retrieval(
     embed: Callable[[Embed, Tensor], Tensor], model: ImageAndText, data: Captioned
 ) -> dict[str, float]:
     """Find captions for images, images for captions, and the concept of an image by its name."""
-    from dytemp.lab.datasets.scenes import tokenise
-
     images = F.normalize(embed(lambda part: model.image(part / 255), data.test_images), dim=1)
+    length = data.test_tokens.shape[1]
+    spoken = tokenise(data.class_names, data.vocabulary, length)
     captions = F.normalize(embed(model.text, data.test_tokens), dim=1)
-    names = F.normalize(embed(model.text, tokenise(data.class_names)), dim=1)
+    names = F.normalize(embed(model.text, spoken), dim=1)
     similarity = images @ captions.T
     values = {}
     for k in (1, 5):
-        values[f"recall{k}_text"] = metrics.recall_at_k(similarity, k)
-        values[f"recall{k}_image"] = metrics.recall_at_k(similarity.T, k)
+        values[f"recall{k}_text"] = metrics.recall_at_k(similarity, k, data.test_groups)
+        values[f"recall{k}_image"] = metrics.recall_at_k(similarity.T, k, data.test_groups)
     concepts = (images @ names.T).argmax(dim=1)
     values["zero_shot"] = metrics.accuracy(concepts, data.test_labels, average="macro")
     return values

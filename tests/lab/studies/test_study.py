@@ -238,6 +238,11 @@ def test_all_methods_of_a_study_share_all_but_the_loss(study_name: str, scale: s
             assert [shared(c) for c in group] == [shared(c) for c in first[number]]
 
 
+def test_a_random_temperature_takes_its_sequence_from_the_draw() -> None:
+    made = protocols.configs("ts_synthetic", "recorded", [3, 8])["random 0.1 to 0.5"]
+    assert {n: group[0].loss["temperature"]["seed"] for n, group in made.items()} == {3: 3, 8: 8}
+
+
 def test_the_study_of_learning_rates_has_draws_of_its_own() -> None:
     made = protocols.learning_rates()
     assert len(made) == 25

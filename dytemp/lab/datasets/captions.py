@@ -1,0 +1,84 @@
+"""Captions as words: the stated rule by which own captions become tokens.
+
+Words are runs of letters, digits and apostrophes, in lower case. The vocabulary holds the words
+that occur at least `MINIMUM_COUNT` times in the training captions; every other word is `UNKNOWN`.
+A caption is cut off after `LONGEST` words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dytemp.lab.datasets.types import Captioned, Dataset
+
+PADDING, UNKNOWN = "", "<unknown>"  # at places 0 and 1 of a vocabulary
+MINIMUM_COUNT = 5
+LONGEST = 32  # words
+
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+
+
+def words(caption: str) -> list[str]:
+    """Return the words of a caption, in lower case, without punctuation."""
+    return _WORD.findall(caption.lower())
+
+
+def vocabulary(captions: Sequence[str], minimum: int = MINIMUM_COUNT) -> tuple[str, ...]:
+    """Return padding, the unknown word, then the words that occur often enough, frequent first."""
+    counts = Counter(word for caption in captions for word in words(caption))
+    often = sorted((-count, word) for word, count in counts.items() if count >= minimum)
+    return PADDING, UNKNOWN, *(word for _, word in often)
+
+
+def tokenise(captions: Sequence[str], known: Sequence[str], length: int) -> Tensor:
+    """Return the words of captions as positions in a vocabulary.
+
+    Parameters
+    ----------
+    captions : sequence of str
+    known : sequence of str
+        From `vocabulary`.
+    length : int
+        Words beyond it are cut off.
+
+    Returns
+    -------
+    int64 tensor (N, length)
+        Filled up with 0.
+    """
+    position = {word: place for place, word in enumerate(known)}
+    tokens = torch.zeros(len(captions), length, dtype=torch.int64)
+    for row, caption in zip(tokens, captions, strict=True):
+        found = [position.get(word, 1) for word in words(caption)[:length]]
+        row[: len(found)] = torch.tensor(found, dtype=torch.int64)
+    return tokens
+
+
+def longest(captions: Sequence[str]) -> int:
+    """Return the length to which captions are tokenised: of the longest, at most `LONGEST`."""
+    return max(1, min(LONGEST, max(len(words(caption)) for caption in captions)))
+
+
+def attach(data: Dataset, train: list[str], test: list[str]) -> Captioned:
+    """Return a data set with its captions, tokenised by the words of the training captions."""
+    known, length = vocabulary(train), longest(train)
+    first = {caption: place for place, caption in reversed(list(enumerate(test)))}
+    return Captioned(
+        name=data.name,
+        train_images=data.train_images,
+        test_images=data.test_images,
+        train_labels=data.train_labels,
+        test_labels=data.test_labels,
+        class_names=data.class_names,
+        train_captions=train,
+        test_captions=test,
+        train_tokens=tokenise(train, known, length),
+        test_tokens=tokenise(test, known, length),
+        vocabulary=known,
+        test_groups=torch.tensor([first[caption] for caption in test]),
+    )
