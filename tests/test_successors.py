@@ -26,6 +26,7 @@ from dytemp.losses import (
     NTXent,
     SigLIP,
     Spectral,
+    TwoConstants,
 )
 from dytemp.losses.infonce import info_nce
 from dytemp.losses.sogclr import robust_objective
@@ -461,6 +462,7 @@ def test_losses_with_tables_of_temperatures_have_no_parameters() -> None:
         SigLIP(0.3),
         Spectral(),
         NTXent(LogScale(0.3)),
+        TwoConstants(0.5, 0.3),
         CLIP(SimilarityRoot(0.2, 0.5, detach=False)),
     ],
     ids=lambda loss: type(loss).__name__,

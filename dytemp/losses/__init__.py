@@ -1,4 +1,8 @@
-"""Contrastive losses; each takes a number or any temperature of `dytemp.schedules` that fits it."""
+"""Contrastive losses; each takes a number or any temperature of `dytemp.schedules` that fits it.
+
+The docstring of each says under *Relations* what it equals in which limit, and in what it differs
+from the losses of the same name in lightly, pytorch-metric-learning, open_clip and LibAUC.
+"""
 
 from dytemp.losses.clip import CLIP, CyCLIP
 from dytemp.losses.infonce import DCL, MACL, MoCo, NTXent, TwoConstants

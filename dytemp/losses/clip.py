@@ -19,6 +19,14 @@ class CLIP(PairLoss):
     temperature : float, Tensor or Temperature
         A number, a learned tensor without dimensions, or any schedule. What depends on the sample
         is looked up by the anchor: the image in one direction, the text in the other.
+
+    Notes
+    -----
+    *Relations.* Radford et al., ICML 2021. The value is that of ``ClipLoss`` in open_clip with a
+    ``logit_scale`` of 1 / tau, on several processes with ``gather_with_grad=True``; what is learned
+    there is log(1 / tau), clipped to at most log 100, what is learned here is the tensor that you
+    pass. As tau grows it tends to log B. With two views of images it is `NTXent` without the
+    candidates of the anchor's own view.
     """
 
     def __init__(self, temperature: float | Tensor | Temperature = 0.07) -> None:
@@ -52,6 +60,12 @@ class CyCLIP(CLIP):
         Weight of image-image against text-text similarities (paper: 0.25).
     crossmodal : float
         Weight of image-text against text-image similarities (paper: 0.25).
+
+    Notes
+    -----
+    *Relations.* Goel et al., *CyCLIP*, NeurIPS 2022. Without the two weights it is `CLIP`; the
+    consistency terms have no temperature. The official code multiplies the mean squares by the
+    number of pairs too.
     """
 
     def __init__(

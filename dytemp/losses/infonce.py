@@ -219,7 +219,16 @@ class NTXent(_TwoViewLoss):
     Parameters
     ----------
     temperature : float, Tensor or Temperature
-        A number, a learned tensor without dimensions, or any schedule.
+        A number, a learned tensor without dimensions, or any temperature, your own included.
+
+    Notes
+    -----
+    *Relations.* SimCLR (Chen et al., ICML 2020), after InfoNCE (van den Oord et al., 2018). As tau
+    grows, the loss tends to log(2B - 1); as it falls to 0, tau times the loss tends to the hardest
+    negative's similarity minus the positive's, or 0 (a triplet loss without margin). `DCL` leaves
+    the positive out of the denominator; `CLIP` leaves out the candidates of the anchor's own view;
+    `MACL` weighs the anchors. For one temperature the value is that of ``NTXentLoss`` in lightly
+    and in pytorch-metric-learning (there with one label for each pair).
     """
 
     diagonals: tuple[int, ...] = (0,)
@@ -246,13 +255,17 @@ class TwoConstants(NTXent):
         + \sum_{j \neq +} e^{s_{ij} / \tau_-}}
 
     What DySTreSS comes to for random negatives and aligned positives, hence its control: a rule of
-    the similarity alone cannot tell a positive from a negative. With equal temperatures it is
-    `NTXent`. ``temperature_now`` is that of the negatives.
+    the similarity alone cannot tell a positive from a negative. ``temperature_now`` is that of the
+    negatives.
 
     Parameters
     ----------
     tau_positive, tau_negative : float
         The two temperatures, above 0.
+
+    Notes
+    -----
+    *Relations.* With equal temperatures it is `NTXent`.
     """
 
     diagonals = ()
@@ -261,6 +274,12 @@ class TwoConstants(NTXent):
         tau_negative = checks.number("tau_negative", tau_negative, above=0)
         super().__init__(tau_negative)
         self.ratio = tau_negative / checks.number("tau_positive", tau_positive, above=0)
+
+    def rows(self, similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
+        """Return InfoNCE with the temperature of the positive at the positive."""
+        logits, places = _logits(similarity, tau, itself), positives[:, None]
+        logits = logits.scatter(1, places, self.ratio * logits.gather(1, places))
+        return F.cross_entropy(logits, positives, reduction="none")
 
     def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:
         """Slope: that of `NTXent`, with the temperature of the positive at the positive."""
@@ -281,6 +300,15 @@ class DCL(_TwoViewLoss):
         ``"joint"`` has one log-sum-exp over all 2B - 2 negatives. ``"split"`` adds two, one over
         each view's negatives: the form of the library that the DySTreSS code builds on, and so
         the one of its published numbers.
+
+    Notes
+    -----
+    *Relations.* Yeh et al., *Decoupled contrastive learning*, ECCV 2022. `NTXent` is log(1 +
+    exp(L)) of this loss L of each anchor, so that the two agree where L is large, in large batches
+    or at high temperatures; the gradient lacks NT-Xent's factor 1 - P, P the probability of the
+    positive, which lets go of easy pairs. ``"joint"`` is ``DCLLoss`` of lightly today, ``"split"``
+    that of lightly in 2023, which the DySTreSS code imports. The authors' own code goes one way;
+    the mean of both orders of the views is this loss.
     """
 
     def __init__(self, temperature: float | Tensor | Temperature, variant: str = "joint") -> None:
@@ -318,6 +346,13 @@ class MACL(_TwoViewLoss):
     ----------
     tau0, alpha, a0 : float
         See `dytemp.schedules.Alignment` (images: 0.1, 0.5, 0).
+
+    Notes
+    -----
+    *Relations.* Huang et al., *Model-aware contrastive learning*, ICML 2023. The gradient is that
+    of `DCL` at the temperature of the moment, of ``DCL(tau0)`` with alpha = 0; the value is
+    another. ``MACLLoss`` of lightly adds 1e-8 to 1 - P, and lets go of a pair whose 1 - P is
+    smaller.
     """
 
     def __init__(self, tau0: float = 0.1, alpha: float = 0.5, a0: float = 0.0) -> None:
@@ -359,6 +394,13 @@ class MoCo(PairLoss):
     queue_size : int
         Number of keys in the queue (TS: 10000), at least the batch. It starts with random
         directions, drawn from torch's global generator.
+
+    Notes
+    -----
+    *Relations.* He et al., *Momentum contrast*, CVPR 2020. `CLIP` in one direction with the queue
+    in the place of the other rows: the keys of a batch are no negatives of each other, which sets
+    it apart from `NTXent` and from MoCo v3. ``NTXentLoss`` of lightly with a memory bank has the
+    same value where the bank holds the same keys.
     """
 
     remembers = True

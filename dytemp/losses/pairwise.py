@@ -30,6 +30,12 @@ class SigLIP(PairLoss):
     bias : float or nn.Parameter
         b at the start. It is learned: the attribute ``bias`` is a parameter, which should not
         decay. About minus the logarithm of the number of negatives (paper: -10).
+
+    Notes
+    -----
+    *Relations.* The value is that of ``SigLipLoss`` in open_clip with a ``logit_scale`` of 1 / tau
+    and ``bias`` as its ``logit_bias``. `CLIP` shares its questions out within a row; here no pair
+    takes weight from another.
     """
 
     def __init__(
@@ -74,6 +80,12 @@ class Spectral(PairLoss):
     normalise : bool
         True: the embeddings are normalised first, as in all losses here; `mu` then only scales.
         False: lengths up to sqrt(mu) count, as in the paper.
+
+    Notes
+    -----
+    *Relations.* Where no embedding is clipped, mu times the loss is the mean squared similarity of
+    different samples minus twice the mean similarity of the pairs: the quadratic in the place of
+    the exponential of `CLIP`, without a temperature and without weights for hard negatives.
     """
 
     def __init__(self, mu: float = 1.0, normalise: bool = True) -> None:

@@ -45,6 +45,13 @@ class BimodalRGCL(BimodalSogCLR):
         ``"official"`` counts the data term of tau's gradient twice, as the released code does
         (its value holds the encoder's part twice too). tau then does not settle where the mean
         divergence is rho, and where positives are well aligned it falls to its lower bound.
+
+    Notes
+    -----
+    *Relations.* Wei et al., *FastCLIP*, 2024, v3. The encoder's gradient is half of that of
+    `BimodalSogCLR` at the same temperature, and the temperature follows the mean over the samples
+    of the slopes that `BimodalISogCLR` gives to each. ``"official"`` is fast_clip's code, whose
+    value and slope in tau are no longer those of one objective.
     """
 
     def __init__(

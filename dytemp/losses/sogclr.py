@@ -104,6 +104,14 @@ class SogCLR(_Global):
     variant : {"paper", "official"}
         ``"official"`` starts the average at 0 instead of at its first value, and stores the sum
         of the two views' averages instead of their mean.
+
+    Notes
+    -----
+    *Relations.* Yuan et al., *Provable stochastic optimization for global contrastive learning*,
+    ICML 2022. With gamma = 1, or on the first visit of all samples, the gradient is 2 tau times
+    that of `DCL`, whose mean is over the 2B anchors. ``GCLoss("unimodal")`` of LibAUC has the same
+    value and state while all samples of a batch are new or all are known; it takes the first value
+    for new ones only where the whole batch is new.
     """
 
     def __init__(
@@ -199,6 +207,14 @@ class ISogCLR(SogCLR):
     ----------
     tau : Tensor
         The temperatures, shape (size,).
+
+    Notes
+    -----
+    *Relations.* Qiu et al., ICML 2023. With ``eta=0`` it is `SogCLR` at tau_init (but for the
+    official variants, which store another average). Where it comes to rest between its bounds, the
+    KL divergence of each anchor's weights from uniform ones is rho. ``GCLoss("unimodal",
+    enable_isogclr=True)`` of LibAUC is the paper variant with ``clip=None``, with the difference in
+    first visits that `SogCLR` names.
     """
 
     def __init__(
@@ -352,6 +368,14 @@ class BimodalSogCLR(_Global):
     variant : {"paper", "official"}
         ``"official"`` leaves the positive in the average over the negatives, starts the average
         at 0, and shifts exponents by a maximum that never falls (which can push exp to 0).
+
+    Notes
+    -----
+    *Relations.* Yuan et al., ICML 2022, as released with iSogCLR. With gamma = 1 the gradient is
+    tau times that of a decoupled `CLIP` (the positive is no candidate), summed over the directions.
+    ``GCLoss("bimodal")`` of LibAUC averages the modalities and does not divide by B - 1: its value
+    is (B - 1) / 2 times this one, and a learning rate means another thing in each batch size.
+    FastCLIP v1 is 1 / (2 tau) times this one, with gamma = ``HalfCosine(1.0, gamma_min, epochs)``.
     """
 
     rho: float | None = None
@@ -410,6 +434,12 @@ class BimodalISogCLR(BimodalSogCLR):
     ----------
     tau_image, tau_text : Tensor
         The temperatures, shape (size,) each; with networks those of the last call, shape (B,).
+
+    Notes
+    -----
+    *Relations.* Qiu et al., ICML 2023. With ``eta=0`` it is `BimodalSogCLR` at tau_init.
+    ``GCLoss("bimodal", enable_isogclr=True)`` of LibAUC is the paper variant with ``clip=None``,
+    times (B - 1) / 2. FastCLIP v2 drops the factor tau of each anchor and takes Adam for tau.
     """
 
     def __init__(

@@ -113,8 +113,7 @@ class _WholeMatrix(_TwoViewLoss):
 class DCLW(_WholeMatrix):
     """Decoupled contrastive loss with weighted positives (Yeh et al., 2022).
 
-    Far positives are pulled more than near ones; the gradient goes through the weights too. Tends
-    to `DCL` as sigma grows.
+    Far positives are pulled more than near ones; the gradient goes through the weights too.
 
     Parameters
     ----------
@@ -122,6 +121,11 @@ class DCLW(_WholeMatrix):
         As for `DCL`.
     sigma : float
         Temperature of the softmax over the batch's positives that the weights come from.
+
+    Notes
+    -----
+    *Relations.* As sigma grows, or with positives that are equally similar, it is `DCL`. The public
+    code goes one way, from the first view to both; this is the mean of both ways.
     """
 
     def __init__(self, temperature: float | Tensor | Temperature = 0.1, sigma: float = 0.5) -> None:
@@ -137,8 +141,7 @@ class HardNegative(_WholeMatrix):
     """Contrastive loss with hard negatives, debiased (HCL; Robinson et al., 2021).
 
     The weights of an anchor's negatives are a softmax at tau / (1 + beta), a second, colder
-    temperature that only chooses. With beta = 0 it is the debiased contrastive loss (Chuang et
-    al., 2020), with prior = 0 as well `NTXent`. Where the correction by the prior would leave
+    temperature that only chooses. Where the correction by the prior would leave
     nothing of the negatives, a floor takes its place and the anchor stops learning: at low
     temperatures that happens to most anchors with a positive closer than all negatives.
 
@@ -150,6 +153,11 @@ class HardNegative(_WholeMatrix):
         How much harder negatives count, at least 0; it multiplies s / tau.
     prior : float
         The share of negatives that are assumed to be false, in [0, 1); the paper's tau+.
+
+    Notes
+    -----
+    *Relations.* With beta = 0 it is the debiased contrastive loss (Chuang et al., 2020), with prior
+    = 0 as well `NTXent`.
     """
 
     def __init__(
@@ -173,8 +181,7 @@ class DualTemperature(PairLoss):
     The loss of SimCo (Zhang et al., 2022): tau shapes the push among the negatives of an anchor,
     ratio tau decides how much the anchors count against each other. An anchor's candidates are
     the rows of the other view; mean over both directions. The weights are constants in the
-    gradient, so the value need not fall. With ratio = 1 it is `CLIP`; as the ratio grows, the
-    weight of `MACL` times (B - 1) / B.
+    gradient, so the value need not fall.
 
     Parameters
     ----------
@@ -182,6 +189,11 @@ class DualTemperature(PairLoss):
         A number or a time schedule; not learned, as nothing measures the second temperature.
     ratio : float
         The second temperature in units of the first, above 0.
+
+    Notes
+    -----
+    *Relations.* With ratio = 1 it is `CLIP`; as the ratio grows, InfoNCE between the views with the
+    weight of `MACL`, times (B - 1) / B.
     """
 
     def __init__(self, temperature: float | Temperature = 0.1, ratio: float = 10.0) -> None:

@@ -208,7 +208,7 @@ class _Session:
             config.weight_decay,
         )
         # Not into a log file; the environment's TQDM_DISABLE counts too, as for any bar.
-        watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+        watched = sys.stderr.isatty() or type(sys.stderr).__module__ == "ipykernel.iostream"
         shown = watched and label is not None and distributed.rank() == 0
         silent = {} if shown else {"disable": True}
         label = label or f"{describe(config.loss)} seed {config.seed}"
@@ -236,7 +236,8 @@ class _Session:
         history.epoch = history.parts[-1]["epoch"] = epoch
         if epoch % config.curves_every == 0:
             history.curves["loss"].append(loss)
-            history.curves["temperature"].append(temperature)
+            if not math.isnan(temperature):  # a loss may have none
+                history.curves["temperature"].append(temperature)
             history.curves["learning_rate"].append(rate)
         history.seconds["training"] += time.perf_counter() - start
         self.bar.set_postfix_str(f"epoch {epoch}, loss {loss:.3f}, tau {temperature:.3g}")

@@ -20,7 +20,8 @@ class History:
         Number of finished epochs.
     curves : dict
         One value for each epoch: ``loss`` and ``temperature`` (means over the epoch) and
-        ``learning_rate`` (at its end), or for each `curves_every` epochs.
+        ``learning_rate`` (at its end), or for each `curves_every` epochs. ``temperature`` is empty
+        for a loss that has none.
     evaluations : list of dict
         One for each evaluated epoch, in the form of `dytemp.lab.training.evaluation.Evaluation`.
     seconds : dict

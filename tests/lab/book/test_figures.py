@@ -67,6 +67,14 @@ def test_panels_stand_in_two_columns() -> None:
     plt.close(figure)
 
 
+def test_the_lowest_panel_of_each_column_has_numbers_on_its_axis() -> None:
+    figure, axes = figures.panels(3, sharex=True)
+    figure.draw_without_rendering()
+    shown = [any(label.get_visible() for label in each.get_xticklabels()) for each in axes]
+    assert shown == [False, True, True]
+    plt.close(figure)
+
+
 def test_tables_round_and_mark_the_best() -> None:
     table = pd.DataFrame({"a": [1.234, 5.0], "n": [3, 4]}, index=["x", "y"])
     page = tables.styled(table, "What to see.", digits=2, best="max").to_html()

@@ -253,6 +253,12 @@ def test_what_cannot_be_read_now_is_not_called_damaged(
         runs.load(store / f"{CONFIG.key}.json")
 
 
+def test_a_loss_without_temperature_has_no_curve_of_it(data: Path, tmp_path: Path) -> None:
+    settings = config(loss={"name": "Spectral"})
+    assert runs.get(settings, tmp_path, root=data).curves["temperature"] == []
+    assert runs.get(settings, tmp_path, train=False).curves["temperature"] == []
+
+
 def test_other_files_are_no_results(store: Path) -> None:
     (store / "notes.json").write_text("[]")
     (store / "composer.lock.json").write_text("no JSON at all")
