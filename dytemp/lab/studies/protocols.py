@@ -144,7 +144,8 @@ def configs(
         "ts", "ts_geometry" (where its images lie on the sphere), "ts_synthetic" (generated
         patterns), "ts_synthetic_geometry", "isogclr", "isogclr_balanced" (as many images, all
         classes of one size), "isogclr_captions", "dystress", "own" (the fixed sweep and one rule
-        of each paper, for data of one's own), "successors" (rules that came later, on images) or "successors_captions" (on images with texts).
+        of each paper, for data of one's own), "successors" (rules that came later, on images) or
+        "successors_captions" (on images with texts).
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     draws : sequence of int, optional
