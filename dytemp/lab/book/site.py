@@ -232,7 +232,9 @@ def _parts(chapters: Sequence[Chapter], live: Live | None) -> Iterator[tuple[str
     yield from ((title, of(numbers)) for title, numbers in PARTS if of(numbers))
     yield "Everything that was claimed", existing(CLAIMED)
     yield "In your own project", [*existing(["use_it"]), *of(USED)]
-    yield "Around it", [*existing(AROUND), "data/README"]
+    known = {"index", "run", "use_it", *CLAIMED, *AROUND, *API}
+    others = sorted({page.stem for page in (paths.home() / "book").glob("*.md")} - known)
+    yield "Around it", [*existing(AROUND), *others, "data/README"]
     yield "API", existing(API)
     if live:
         pages = [chapter.live_page for chapter in chapters if chapter.live]
