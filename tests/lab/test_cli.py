@@ -365,6 +365,14 @@ def test_claims_for_readers(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(claim["claim"] in text and claim["outcome"] in text for claim in claims)
 
 
+def test_table_of_the_readme_is_that_of_the_claims(capsys: pytest.CaptureFixture[str]) -> None:
+    """After a verdict was recorded: put what `python -m dytemp claims --table` prints there."""
+    assert cli.main(["claims", "--table"]) == 0
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out in readme
+    assert len(readme.split("make test\n```")[1].splitlines()) <= 101
+
+
 def test_module_runs_from_any_folder(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "dytemp", "claims", "--json"],

@@ -44,7 +44,7 @@ PARTS = (
 )
 CLAIMED = ("claims", "audit", "figures")
 USED = range(80, 100)
-AROUND = ("running", "reviewers", "findings", "benchmarks", "lecturers", "glossary")
+AROUND = ("running", "reviewers", "findings", "benchmarks", "faults", "lecturers", "glossary")
 API = ("api", "api_schedules", "api_losses", "api_metrics", "api_lab")
 
 # The picture on the front page is the first key figure of the first of these chapters.
@@ -232,7 +232,9 @@ def _parts(chapters: Sequence[Chapter], live: Live | None) -> Iterator[tuple[str
     yield from ((title, of(numbers)) for title, numbers in PARTS if of(numbers))
     yield "Everything that was claimed", existing(CLAIMED)
     yield "In your own project", [*existing(["use_it"]), *of(USED)]
-    yield "Around it", [*existing(AROUND), "data/README"]
+    known = {"index", "run", "use_it", *CLAIMED, *AROUND, *API}
+    others = sorted({page.stem for page in (paths.home() / "book").glob("*.md")} - known)
+    yield "Around it", [*existing(AROUND), *others, "data/README"]
     yield "API", existing(API)
     if live:
         pages = [chapter.live_page for chapter in chapters if chapter.live]

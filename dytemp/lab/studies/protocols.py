@@ -143,8 +143,9 @@ def configs(
     study : str
         "ts", "ts_geometry" (where its images lie on the sphere), "ts_synthetic" (generated
         patterns), "ts_synthetic_geometry", "isogclr", "isogclr_balanced" (as many images, all
-        classes of one size), "isogclr_captions", "dystress", "successors" (rules that came later,
-        on images) or "successors_captions" (on images with texts).
+        classes of one size), "isogclr_captions", "dystress", "own" (the fixed sweep and one rule
+        of each paper, for data of one's own), "successors" (rules that came later, on images) or
+        "successors_captions" (on images with texts).
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     draws : sequence of int, optional
@@ -281,7 +282,7 @@ def _settings(study: str, protocol: str) -> Spec:
     if study.endswith("_captions"):
         return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
     # A study of no paper takes the settings of the one that it is about, or compared with.
-    name = {"isogclr_balanced": "isogclr", "successors": "ts"}.get(study, study)
+    name = {"isogclr_balanced": "isogclr", "successors": "ts", "own": "isogclr"}.get(study, study)
     return {"quick": QUICK, "small": SMALL, "paper": PAPER[name]}[protocol]
 
 
@@ -389,6 +390,13 @@ def _dystress(epochs: int) -> dict[str, Spec]:
     }
 
 
+def _own(epochs: int) -> dict[str, Spec]:
+    """Return the fixed sweep and one rule of each paper, for data of one's own."""
+    images = _isogclr(epochs)
+    rules = {"TS": _ts(epochs)["TS"], "DySTreSS": _dystress(epochs)["DySTreSS"]}
+    return _fixed(0.1, 0.2, 0.5, 1.0) | rules | {m: images[m] for m in ("SogCLR", "iSogCLR")}
+
+
 def _successors(epochs: int) -> dict[str, Spec]:
     """Return what came after the three papers, each at its own defaults, beside fixed ones."""
     falling = {"name": "HalfCosine", "start": 1.0, "end": 0.2, "epochs": epochs / 2}
@@ -426,6 +434,8 @@ def _successors_captions(epochs: int) -> dict[str, Spec]:
 
 # Where the draws are not 1 to 3 (scale quick) or 1 to 5.
 _DRAWS = {
+    ("own", "recorded"): tuple(range(1, 6)),
+    ("own", "quick"): (1, 2, 3),
     ("successors", "quick"): (1,),
     ("successors_captions", "quick"): (1,),
     ("ts", "quick"): (1, 2),
@@ -451,6 +461,7 @@ _STUDIES = {
     "isogclr_balanced": _isogclr_balanced,
     "isogclr_captions": _isogclr_captions,
     "dystress": _dystress,
+    "own": _own,
     "successors": _successors,
     "successors_captions": _successors_captions,
 }
