@@ -10,9 +10,6 @@ import pytest
 import torch
 from benchmarks import __main__ as command_line
 from benchmarks import metrics, schedule, step, timing, training
-from bs4 import BeautifulSoup
-
-from dytemp.lab.book import benchmarks_page
 
 TINY = {"samples": 64, "dims": (8,), "neighbours": (1, 5), "repetitions": 3, "memory": False}
 
@@ -95,24 +92,6 @@ def test_settings_of_the_command_line() -> None:
     assert settings == {"samples": 64, "dims": [8], "memory": False}
     with pytest.raises(SystemExit, match="samples, dims"):
         command_line._settings(metrics, ["epochs=3"])
-
-
-def test_report_shows_recorded_benchmarks(tmp_path: Path) -> None:
-    assert benchmarks_page.write(tmp_path, tmp_path) is None
-    record = timing.record(metrics, TINY)
-    record["aims"][0] |= {"measured": 12345.6, "met": False}
-    (tmp_path / "metrics.json").write_text(json.dumps(record))
-    page = benchmarks_page.write(tmp_path, tmp_path)
-    assert page is not None
-    soup = BeautifulSoup((tmp_path / page).read_text(), "html.parser")
-    assert record["title"] in [heading.text for heading in soup.select("h2")]
-    cells = [cell.text for cell in soup.select("td")]
-    assert {"12,346", "missed", "5 nearest neighbours", record["machine"]["processor"]} <= set(
-        cells
-    )
-    relative = [row.select("td")[4].text for row in soup.select("table")[1].select("tr")[1:]]
-    assert relative[0] == "1"
-    assert len(relative) == 3
 
 
 def test_schedule_is_compared_in_the_training_loop() -> None:

@@ -291,3 +291,14 @@ def test_example_of_the_readme_runs() -> None:
     }
     exec(example, names)
     assert not torch.equal(before, model.weight)
+
+
+def test_every_fault_that_the_book_lists_is_injected() -> None:
+    page = (ROOT / "book" / "faults.md").read_text(encoding="utf-8")
+    tests = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("*.py"))
+    named = re.findall(r"`(test_\w+)`", page)
+    assert len(named) > 20
+    assert [name for name in named if f"def {name}(" not in tests] == []
+    files = re.findall(r"`(tests/[\w/]+\.py)`", page)
+    assert files
+    assert all((ROOT / file).is_file() for file in files)

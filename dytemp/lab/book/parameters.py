@@ -71,6 +71,15 @@ def number(**bounds: float) -> Callable[[str, Any], object]:
     return lambda name, value: checks.number(f"parameter {name}", value, **bounds)
 
 
+def draws(name: str, value: Any) -> None:
+    """Expect a list of different draws, by their numbers; an empty one stands for a default."""
+    if not isinstance(value, list):
+        raise TypeError(f"parameter {name} must be a list of whole numbers, got {value!r}")
+    numbers = [checks.integer(f"parameter {name}", draw, at_least=1) for draw in value]
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"parameter {name} must not name a draw twice, got {value!r}")
+
+
 def changes(name: str, value: Any) -> None:
     """Expect settings that differ from those of the chapter, such as ``{"data": "birds"}``."""
     if not isinstance(value, dict):

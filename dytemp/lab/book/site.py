@@ -44,7 +44,7 @@ PARTS = (
 )
 CLAIMED = ("claims", "audit", "figures")
 USED = range(80, 100)
-AROUND = ("running", "reviewers", "findings", "benchmarks", "lecturers", "glossary")
+AROUND = ("running", "reviewers", "findings", "benchmarks", "faults", "lecturers", "glossary")
 API = ("api", "api_schedules", "api_losses", "api_metrics", "api_lab")
 
 # The picture on the front page is the first key figure of the first of these chapters.

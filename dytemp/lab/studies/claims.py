@@ -11,9 +11,10 @@ The first word of a verdict is its scope, how far it reaches; the second its out
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
-import tempfile
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from dytemp.lab import scales
+from dytemp.lab import files, scales
 from dytemp.lab.studies import papers
 from dytemp.lab.studies.papers import listed
 from dytemp.lab.studies.statistics import Estimate, holm, mean_interval
@@ -323,24 +324,19 @@ def record(finding: Finding, folder: str | Path | None = None) -> Path | None:
     if not finding.notebook:
         raise ValueError("notebook is empty; name the notebook that measured the claim")
     rule(finding.paper, finding.claim)
-    path = _verdict_file(finding.paper, finding.claim, folder)
     text = json.dumps(dataclasses.asdict(finding), indent=2, sort_keys=True, ensure_ascii=False)
     text += "\n"
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return path
+    known = _found(finding.paper, finding.claim, folder)
+    if known is not None and known.read_text(encoding="utf-8") == text:
+        return known
+    path = _verdict_file(finding.paper, finding.claim, folder)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Another process may read or write the same verdict: it sees the old file or the new one.
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8", newline="\n"
-        ) as stream:
-            stream.write(text)
-        Path(stream.name).chmod(0o644)
-        Path(stream.name).replace(path)
-    except PermissionError:
-        return None
+        # Another process or thread may write the same verdict: each has a name of its own.
+        with files.replacing(path, path.with_suffix(f".{uuid.uuid4().hex}.tmp")) as stream:
+            stream.write(text.encode())
     except OSError as error:
-        if error.errno != 30:  # a read-only file system
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         return None
     return path
@@ -503,9 +499,17 @@ def _verdict_file(paper: str, claim: str, folder: str | Path | None) -> Path:
     return store / "claims" / f"{paper}-{claim}.json"
 
 
-def _stored(paper: str, claim: str, folder: str | Path | None) -> Finding | None:
+def _found(paper: str, claim: str, folder: str | Path | None) -> Path | None:
+    """Return the file of a verdict; a store of one's own lies over the recorded one."""
     path = _verdict_file(paper, claim, folder)
-    if not path.exists():
+    layers = scales.layers(path.parents[1])
+    every = (layer / "claims" / path.name for layer in layers)
+    return next((file for file in every if file.is_file()), None)
+
+
+def _stored(paper: str, claim: str, folder: str | Path | None) -> Finding | None:
+    path = _found(paper, claim, folder)
+    if path is None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -96,6 +96,9 @@ def test_missing_parameters_are_refused(name: str) -> None:
         (parameters.number(above=0), 0, "parameter x must be finite, above 0, got 0"),
         (parameters.number(above=0, at_most=5), 100, "at most 5, got 100"),
         (parameters.number(above=0), "1e-3", "parameter x must be a number"),
+        (parameters.draws, 3, "parameter x must be a list of whole numbers, got 3"),
+        (parameters.draws, [1, 0], "parameter x must be at least 1, got 0"),
+        (parameters.draws, [1, 2, 1], "parameter x must not name a draw twice"),
         (parameters.changes, 3, "parameter x must be a dictionary of settings, got 3"),
         (parameters.changes, {"epoch": 3}, "parameter x: setting .*did you mean 'epochs'"),
         (parameters.changes, {"epochs": "3"}, "parameter x: epochs must be an integer"),
@@ -112,6 +115,8 @@ def test_what_a_chapter_cannot_do_is_refused(expected: Any, value: Any, words: s
     [
         (parameters.integer(2), 2),
         (parameters.number(above=0), 1),
+        (parameters.draws, []),
+        (parameters.draws, [7, 9]),
         (parameters.changes, {}),
         (parameters.changes, {"data": "birds", "epochs": 30, "n_max": None}),
     ],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
 import re
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +250,48 @@ def test_results_go_where_the_environment_says(
     assert path == tmp_path / "mine" / "claims" / "isogclr-C2.json"
     assert "exact" in set(claims.claims()["scope"])
     assert "exact" not in set(claims.claims(tmp_path / "other")["scope"])
+
+
+def test_a_store_of_ones_own_shows_the_recorded_verdicts(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = claims.record(FINDING)
+    assert recorded == workspace / "data" / "results" / "claims" / "ts-C8.json"
+    own = workspace / "own"
+    monkeypatch.setenv("DYTEMP_RESULTS", str(own))
+    assert claims.record(FINDING) == recorded  # nothing has changed, so nothing is written
+    assert not own.exists()
+    assert claims.claims().iloc[7]["note"] == FINDING.note
+    claims.record(dataclasses.replace(FINDING, note="mine"))
+    assert claims.claims().iloc[7]["note"] == "mine"
+    assert json.loads(recorded.read_text())["note"] == FINDING.note
+
+
+def test_a_read_only_installation_keeps_its_verdicts(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = claims.record(FINDING)
+    other = dataclasses.replace(FINDING, note="another")
+
+    open_ = Path.open
+
+    def refuse(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if "w" in mode:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return open_(self, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert claims.record(other) is None
+    monkeypatch.undo()
+    assert json.loads(recorded.read_text())["note"] == FINDING.note
+
+
+def test_several_threads_may_record_at_once(tmp_path: Path) -> None:
+    findings = [dataclasses.replace(FINDING, note="x" * 50_000 * k) for k in range(1, 9)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda finding: claims.record(finding, tmp_path), findings * 4))
+    (file,) = (tmp_path / "claims").iterdir()
+    assert json.loads(file.read_text())["note"] in [finding.note for finding in findings]
 
 
 def test_claims_as_json_have_null_where_nothing_was_measured(tmp_path: Path) -> None:
