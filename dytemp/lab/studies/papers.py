@@ -104,6 +104,12 @@ def table(paper: str, name: str) -> pd.DataFrame:
     return frame
 
 
+def setting(paper: str) -> dict[str, str]:
+    """Return what a paper trained, in the terms of `dytemp.lab.studies.Study.protocol`."""
+    found = table(paper, "setting")
+    return dict(zip(found["item"], found["value"], strict=True))
+
+
 def listed(names: Iterable[str]) -> str:
     """Join names for a message."""
     return ", ".join(names)

@@ -434,6 +434,43 @@ class Study:
             raise ValueError(f"{method} and {control} share no draw and seed")
         return paired.groupby(level="draw").mean()
 
+    def bends(
+        self, method: str, control: str, period: float, phase: float, metric: str = "knn1"
+    ) -> dict[str, pd.Series[float]]:
+        """Return how far the difference of two methods bends inside each period of the method.
+
+        The bend is the difference at the evaluated epoch nearest to `phase` of a period, minus the
+        straight line between the difference at the ends of the period: what the phase does beyond
+        the trend of the training. The first period has no beginning and is left out, and so are
+        periods whose ends were not evaluated.
+
+        Parameters
+        ----------
+        method, control, metric : str
+            As in `difference`.
+        period : float
+            Of the method's schedule, in epochs.
+        phase : float
+            In (0, 1).
+
+        Returns
+        -------
+        dict
+            For each period in words its bends in points, by draw.
+        """
+        gap = self.curve(method, metric) - self.curve(control, metric)
+        found = {}
+        for k in range(1, round(self.epochs / period)):
+            start, last = round(k * period), round((k + 1) * period)
+            inside = [epoch for epoch in gap.index if start < epoch < last]
+            if inside and {start, last} <= set(gap.index):
+                wanted = start + phase * (last - start)
+                at = min(inside, key=lambda epoch, wanted=wanted: abs(epoch - wanted))
+                part = (at - start) / (last - start)
+                line = (1 - part) * gap.loc[start] + part * gap.loc[last]
+                found[f"period {k + 1}: epoch {at} (phase {part:.2f})"] = gap.loc[at] - line
+        return found
+
     def contrast(self, contrast: claims.Contrast) -> pd.Series[float]:
         """Return the paired difference in each draw that a contrast of a claim asks for."""
         control = self.best_fixed() if contrast.control == "best fixed" else contrast.control

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import t
 from toys import config
 
 from dytemp.lab import paths, studies
-from dytemp.lab.studies import claims, protocols
+from dytemp.lab.studies import claims, costs, protocols
 from dytemp.lab.studies.runs import Run
 from dytemp.lab.studies.study import Study
 from dytemp.lab.training import Config
@@ -249,3 +250,26 @@ def test_the_study_of_learning_rates_has_draws_of_its_own() -> None:
     numbers = {number for by_draw in made.values() for number in by_draw}
     assert numbers == set(protocols.TUNING_DRAWS)
     assert not numbers & set(range(1, 11))
+
+
+def test_bends_are_what_a_phase_adds_to_the_trend() -> None:
+    whole = study()
+    runs = {}
+    for method, height in (("own", 0.05), ("fixed 0.1", 0.0)):
+        made = run(method, 1, 0, 0.5)
+        points = [(e, 0.4 + 0.01 * e + (height if e == 3 else 0)) for e in range(1, 5)]
+        evaluations = [{"epoch": e, "metrics": {"knn1": value}} for e, value in points]
+        settings = dataclasses.replace(made.config, epochs=4, warmup_epochs=0)
+        runs[method] = {1: (dataclasses.replace(made, config=settings, evaluations=evaluations),)}
+    found = dataclasses.replace(whole, runs=runs).bends("own", "fixed 0.1", period=2, phase=0.7)
+    assert list(found) == ["period 2: epoch 3 (phase 0.50)"]
+    assert found["period 2: epoch 3 (phase 0.50)"].to_dict() == pytest.approx({1: 5.0})
+    assert whole.bends("own", "fixed 0.1", period=1, phase=0.7) == {}
+
+
+def test_cost_of_the_schedule_is_read_from_the_benchmark() -> None:
+    steps, excess = costs.overhead("schedule", "cosine over constant")
+    assert set(steps.columns) == {"median", "min", "max"}
+    assert excess.low < excess.mean < excess.high
+    reach = excess.error * float(t.ppf(0.975, excess.count - 1))
+    assert excess.high - excess.low == pytest.approx(2 * reach)

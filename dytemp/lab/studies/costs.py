@@ -1,0 +1,41 @@
+"""What a method costs, from the recorded benchmarks."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+from scipy import stats
+
+from dytemp.lab import paths
+from dytemp.lab.studies.statistics import Estimate
+
+
+def overhead(benchmark: str, name: str) -> tuple[pd.DataFrame, Estimate]:
+    """Return the recorded times of a step, and by how many percent one method exceeds another.
+
+    The repetitions are paired epochs of one process on one machine: repetitions of a measurement,
+    and no draws.
+
+    Parameters
+    ----------
+    benchmark : str
+        A file of ``data/results/benchmarks``, for example ``"schedule"``.
+    name : str
+        Its measurement in percent, for example ``"cosine over constant"``.
+
+    Returns
+    -------
+    DataFrame
+        ``median``, ``min`` and ``max`` in milliseconds, one row for each timed method.
+    Estimate
+        The excess in percent, with its 95 % interval and the number of repetitions.
+    """
+    file = paths.home() / "data" / "results" / "benchmarks" / f"{benchmark}.json"
+    found = json.loads(file.read_text(encoding="utf-8"))
+    timings = pd.DataFrame(found["measurements"]).set_index("name")
+    median, low, high = timings.loc[name, ["median", "min", "max"]].astype(float)
+    count = int(found["settings"]["repetitions"])
+    error = (high - low) / 2 / float(stats.t.ppf(0.975, count - 1))
+    steps = timings.loc[timings["unit"] == "ms", ["median", "min", "max"]]
+    return steps, Estimate(median, low, high, count, error)
