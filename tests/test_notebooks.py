@@ -117,6 +117,8 @@ def test_guard_of_the_chapter_works(path: Path, change: dict[str, Any], words: s
     for cell in itertools.takewhile(lambda cell: cell != parameters, code_cells(path)):
         exec(cell.source, namespace)
     namespace |= defaults(path) | change
+    lines = [f"{name} = {value!r}" for name, value in change.items()]
+    namespace["In"] = ["", "\n".join(["# Parameters", *lines])]  # the cell that papermill adds
     if words is None:
         exec(guard.source, namespace)
         assert namespace["scale"] == change.get("scale", "recorded")

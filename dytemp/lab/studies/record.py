@@ -27,6 +27,7 @@ _RANGES = {"alignment": (0.0, 4.0), "uniformity": (-8.0, 1e-6), "tolerance": (-1
 _LARGEST = sys.float_info.max
 _FINITE = (-_LARGEST, _LARGEST)
 _CURVES = ("loss", "temperature", "learning_rate")
+_NO_TEMPERATURE = ("Spectral",)  # losses that have none
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,9 +202,10 @@ def _check(run: Run) -> None:
 
     _need(set(run.curves) == set(_CURVES), "curves")
     points = run.config.epochs // run.config.curves_every
+    without = "temperature" if run.config.loss["name"] in _NO_TEMPERATURE else None
     for name, curve in run.curves.items():
-        complete = len(curve) == points or (name == "temperature" and not curve)  # has none
-        _need(complete, f"curves: {name} has {len(curve)} points, not {points}")
+        wanted = 0 if name == without else points
+        _need(len(curve) == wanted, f"curves: {name} has {len(curve)} points, not {wanted}")
         _numbers(f"curves: {name}", curve, -_LARGEST if name == "loss" else 0)
 
     epochs = [evaluation["epoch"] for evaluation in run.evaluations]
