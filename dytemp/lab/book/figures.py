@@ -122,6 +122,25 @@ def show(figure: Figure, caption: str) -> None:
     plt.close(figure)
 
 
+def show_with_legend(axes: Axes, caption: str, columns: int = 2) -> None:
+    """Show the figure of some axes, with the legend of these axes below, and close it.
+
+    Parameters
+    ----------
+    axes : Axes
+        Whose labels the legend explains.
+    caption : str
+        As in `show`.
+    columns : int
+        Of the legend.
+    """
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    show(figure, caption)
+
+
 def panels(count: int, width: float = 8.5, height: float = 3.2, **options: Any) -> tuple[Any, Any]:
     """Return a figure with panels in two columns, which a narrow page can still show."""
     rows = (count + 1) // 2
@@ -163,6 +182,37 @@ def label(
             axis.set_ticks([], minor=True)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc=legend, fontsize="small")
+
+
+def lines(
+    places: Any,
+    curves: Mapping[str, Any],
+    axes: Axes | None = None,
+    looks: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Axes:
+    """Draw curves over the same places, each with the look of its name, but no markers.
+
+    Parameters
+    ----------
+    places : array
+        Along the horizontal axis.
+    curves : mapping
+        For each name, which the legend shows, an array of the shape of `places`.
+    axes : Axes, optional
+        Where to draw; by default a figure of its own.
+    looks : mapping, optional
+        For some names keywords of ``Axes.plot`` that replace the look's.
+
+    Returns
+    -------
+    Axes
+        On which it drew.
+    """
+    chosen = plt.subplots()[1] if axes is None else axes
+    for name, curve in curves.items():
+        each = look(name) | {"marker": "", "linewidth": 2} | dict((looks or {}).get(name, {}))
+        chosen.plot(places, curve, label=name, **each)
+    return chosen
 
 
 def sweep(
