@@ -136,7 +136,7 @@ print(sorted(name for name in set(sys.modules) - before if name.startswith({HEAV
     assert result.stdout == "[]\n", result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("missing", ["yaml", "papermill", "nbconvert"])
+@pytest.mark.parametrize("missing", ["yaml", "papermill", "sphinx"])
 def test_missing_laboratory_is_explained(
     missing: str, workspace: Path, write_notebook: Callable[..., Path]
 ) -> None:

@@ -1,7 +1,7 @@
 """Do the lower bounds hold? Install the lowest versions that are allowed, and run the unit tests.
 
 Usage: python tools/lowest.py [PYTHON]. It takes some gigabytes below build/ and half an hour, so it
-is no part of continuous integration. The last result stands in tools/lowest.txt.
+is no part of continuous integration. It writes what came out, with the date, to tools/lowest.txt.
 """
 
 from __future__ import annotations

@@ -103,7 +103,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    import papermill  # noqa: F401  # before anything starts: who lacks it is told how to get it
+    import papermill  # noqa: F401  # before anything starts: who lacks them is told how to get them
+    import sphinx  # noqa: F401
 
     from dytemp.lab import yaml_files
     from dytemp.lab.book import execution, site

@@ -22,6 +22,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_hex
 from matplotlib.figure import Figure
 
 from dytemp.lab.studies import Study
+from dytemp.lab.studies.runs import Run
 from dytemp.lab.studies.study import GROUPS, METRICS, as_row
 
 DARK_PAGE = "#121212"
@@ -121,6 +122,25 @@ def show(figure: Figure, caption: str) -> None:
     plt.close(figure)
 
 
+def show_with_legend(axes: Axes, caption: str, columns: int = 2) -> None:
+    """Show the figure of some axes, with the legend of these axes below, and close it.
+
+    Parameters
+    ----------
+    axes : Axes
+        Whose labels the legend explains.
+    caption : str
+        As in `show`.
+    columns : int
+        Of the legend.
+    """
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    show(figure, caption)
+
+
 def panels(count: int, width: float = 8.5, height: float = 3.2, **options: Any) -> tuple[Any, Any]:
     """Return a figure with panels in two columns, which a narrow page can still show."""
     rows = (count + 1) // 2
@@ -129,6 +149,70 @@ def panels(count: int, width: float = 8.5, height: float = 3.2, **options: Any) 
         spare.remove()
         axes[-2, 1].tick_params(labelbottom=True)  # now the lowest of its column
     return figure, axes.flat[:count]
+
+
+def label(
+    axes: Axes,
+    x: str,
+    y: str,
+    legend: str = "best",
+    xticks: Sequence[float] = (),
+    yticks: Sequence[float] = (),
+    **options: Any,
+) -> None:
+    """Name both axes, and show the legend of what has a label.
+
+    Parameters
+    ----------
+    axes : Axes
+        With everything drawn.
+    x, y : str
+        What the axes show, with units.
+    legend : str
+        Its place.
+    xticks, yticks : sequence of float
+        The only ticks, as plain numbers: for logarithmic axes.
+    **options
+        For ``Axes.set``: scales, limits, title.
+    """
+    axes.set(xlabel=x, ylabel=y, **options)
+    for axis, ticks in ((axes.xaxis, xticks), (axes.yaxis, yticks)):
+        if len(ticks):
+            axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+            axis.set_ticks([], minor=True)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc=legend, fontsize="small")
+
+
+def lines(
+    places: Any,
+    curves: Mapping[str, Any],
+    axes: Axes | None = None,
+    looks: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Axes:
+    """Draw curves over the same places, each with the look of its name, but no markers.
+
+    Parameters
+    ----------
+    places : array
+        Along the horizontal axis.
+    curves : mapping
+        For each name, which the legend shows, an array of the shape of `places`.
+    axes : Axes, optional
+        Where to draw; by default a figure of its own.
+    looks : mapping, optional
+        For some names keywords of ``Axes.plot`` that replace the look's.
+
+    Returns
+    -------
+    Axes
+        On which it drew.
+    """
+    chosen = plt.subplots()[1] if axes is None else axes
+    for name, curve in curves.items():
+        each = look(name) | {"marker": "", "linewidth": 2} | dict((looks or {}).get(name, {}))
+        chosen.plot(places, curve, label=name, **each)
+    return chosen
 
 
 def sweep(
@@ -179,13 +263,57 @@ def curves(study: Study, methods: Iterable[str], metric: str = "knn1") -> Figure
     for method in methods:
         curve, each = study.curve(method, metric).mean(axis="columns"), look(method)
         top.plot(curve.index, curve, label=method, **(each | {"markersize": 4}))
-        run = study.run(method)
-        tau, every = run.curves["temperature"], run.config.curves_every
-        bottom.plot(every * np.arange(1, len(tau) + 1), tau, **(each | {"marker": ""}))
+        bottom.plot(_temperature(study.run(method)), **(each | {"marker": ""}))
     top.set_ylabel(f"{METRICS.get(metric, metric)} accuracy (%)")
     bottom.set(xlabel="epoch", ylabel="τ", ylim=(0, None))
     figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
+
+
+def _temperature(run: Run) -> pd.Series[float]:
+    """Return the mean temperature of the batches of an epoch, by epoch."""
+    tau, every = run.curves["temperature"], run.config.curves_every
+    return pd.Series(tau, every * np.arange(1, len(tau) + 1), dtype=float)
+
+
+def temperatures(axes: Axes, study: Study, method: str, linestyle: str = "-") -> None:
+    """Draw the mean temperature of the batches over training, one line a draw."""
+    for run, *_ in study.runs[method].values():
+        axes.plot(_temperature(run), linestyle, color=look(method)["color"], alpha=0.8)
+    label(axes, "epoch", "mean temperature in the batches", ylim=(0, None))
+
+
+def learned(
+    axes: Axes,
+    study: Study,
+    method: str,
+    name: str = "tau",
+    sizes: pd.DataFrame | None = None,
+    **style: Any,
+) -> None:
+    """Draw the mean learned temperature of each class against its size.
+
+    Single draws are faint; the mean over draws goes by rank, the most frequent class first,
+    because another class may be frequent in each draw.
+
+    Parameters
+    ----------
+    axes : Axes
+        Its axis of sizes becomes logarithmic.
+    study, method, name
+        As in `Study.learned`.
+    sizes : DataFrame, optional
+        Size of each class, one row a draw; by default the study's own.
+    **style
+        For ``Axes.plot``: of the means, its marker and colour also of the single draws.
+    """
+    table, sizes = study.learned(method, name), study.class_sizes if sizes is None else sizes
+    style = {**look(method), "fillstyle": "none", "markersize": 8, **style}
+    axes.plot(sizes, table, style["marker"], color=style["color"], alpha=0.4, markersize=4)
+    rank = sizes.rank(axis="columns", method="first", ascending=False).stack()
+    means = pd.DataFrame({"size": sizes.stack(), "tau": table.stack()}).groupby(rank).mean()
+    axes.plot(means["size"], means["tau"], **style)
+    axes.set_xscale("log")
 
 
 def differences(

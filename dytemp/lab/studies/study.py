@@ -311,6 +311,14 @@ class Study:
         rows = {epoch: self.accuracy(method, metric, group, epoch) for epoch in epochs}
         return pd.DataFrame(rows).T.rename_axis(index="epoch", columns="draw")
 
+    def temperature(self, method: str) -> pd.Series[float]:
+        """Return the temperature that a method used, by epoch: the mean over its runs."""
+        checks.choice("method", method, self.methods)
+        runs = [run for group in self.runs[method].values() for run in group]
+        mean = pd.DataFrame([run.curves["temperature"] for run in runs]).mean()
+        epochs = self.config(method).curves_every * np.arange(1, len(mean) + 1)
+        return mean.set_axis(epochs).rename_axis("epoch")
+
     def by_rank(self, method: str, metric: str = "knn1") -> pd.DataFrame:
         """Return the accuracy of each class in percent, the most frequent first; one row a draw."""
         rows = {}

@@ -75,6 +75,31 @@ def test_the_lowest_panel_of_each_column_has_numbers_on_its_axis() -> None:
     plt.close(figure)
 
 
+def test_lines_have_the_look_of_their_name_unless_told_otherwise() -> None:
+    curves = {"TS": [1.0, 2.0], "MACL": [2.0, 1.0]}
+    axes = figures.lines([0.0, 1.0], curves, looks={"MACL": {"linestyle": ":"}})
+    ts, macl = axes.lines
+    assert [line.get_label() for line in (ts, macl)] == ["TS", "MACL"]
+    assert (ts.get_color(), ts.get_linestyle()) == (figures.LOOKS["TS"].color, "-")
+    assert (macl.get_color(), macl.get_linestyle()) == (figures.LOOKS["MACL"].color, ":")
+    assert {line.get_marker() for line in axes.lines} == {""}
+    assert figures.lines([0.0, 1.0], {"DCL": [0.0, 0.0]}, axes) is axes
+    assert macl.get_ydata().tolist() == [2.0, 1.0]
+    plt.close(axes.figure)
+
+
+def test_a_figure_with_a_legend_is_shown_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[object] = []
+    monkeypatch.setattr(figures, "display", lambda *things: shown.extend(things))
+    axes = figures.lines([0.0, 1.0], {"TS": [1.0, 2.0], "MACL": [2.0, 1.0]})
+    figures.show_with_legend(axes, "What to see.")
+    figure, caption = shown
+    assert figure is axes.figure
+    assert caption.data == "*What to see.*"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["TS", "MACL"]
+    assert not plt.fignum_exists(figure.number)
+
+
 def test_tables_round_and_mark_the_best() -> None:
     table = pd.DataFrame({"a": [1.234, 5.0], "n": [3, 4]}, index=["x", "y"])
     page = tables.styled(table, "What to see.", digits=2, best="max").to_html()

@@ -70,6 +70,15 @@ def test_accuracy_by_draw_is_the_mean_over_its_seeds_in_percent() -> None:
     assert study().by_seed("own").loc[1].to_dict() == pytest.approx({0: 50.0, 1: 60.0})
 
 
+def test_temperature_by_epoch_is_the_mean_over_runs() -> None:
+    toy = study()
+    toy.runs["own"][2][0].curves["temperature"][:] = [0.4, 0.8]  # one of three runs
+    found = toy.temperature("own")
+    assert found.index.tolist() == [1, 2]
+    assert found.tolist() == pytest.approx([0.2, 0.4])
+    assert toy.temperature("fixed 0.1").tolist() == pytest.approx([0.1, 0.2])
+
+
 def test_curve_has_a_row_an_epoch_and_a_column_a_draw() -> None:
     curve = study().curve("own")
     assert curve.index.tolist() == [1, 2]
