@@ -147,7 +147,8 @@ def panels(count: int, width: float = 8.5, height: float = 3.2, **options: Any) 
     figure, axes = plt.subplots(rows, 2, figsize=(width, height * rows), squeeze=False, **options)
     for spare in axes.flat[count:]:
         spare.remove()
-        axes[-2, 1].tick_params(labelbottom=True)  # now the lowest of its column
+        if rows > 1:
+            axes[-2, 1].tick_params(labelbottom=True)  # now the lowest of its column
     return figure, axes.flat[:count]
 
 
