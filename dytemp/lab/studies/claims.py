@@ -86,7 +86,7 @@ class Contrast(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    """What decides a claim; fixed in ``claims.csv`` before the runs.
+    """What decides a claim; fixed in ``claims.csv``.
 
     Attributes
     ----------

@@ -588,7 +588,7 @@ class Study:
         effects: Mapping[str, Sequence[float] | pd.Series[float]] | None = None,
         note: str = "",
     ) -> claims.Finding:
-        """Judge a claim by the contrasts that were fixed for it before the runs.
+        """Judge a claim by the contrasts that are fixed for it in ``claims.csv``.
 
         Parameters
         ----------
