@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,6 +25,9 @@ from dytemp.lab.studies import Study
 from dytemp.lab.studies.runs import Run
 from dytemp.lab.studies.study import GROUPS, METRICS, as_row
 
+Place = Literal[
+    "best", "upper left", "upper right", "lower left", "lower right", "center left", "center right"
+]
 DARK_PAGE = "#121212"
 PALETTE = ("#0173b2", "#d55e00", "#02906a", "#a64d79", "#757575")  # C0 to C4, for no method
 
@@ -156,7 +159,7 @@ def label(
     axes: Axes,
     x: str,
     y: str,
-    legend: str = "best",
+    legend: Place = "best",
     xticks: Sequence[float] = (),
     yticks: Sequence[float] = (),
     **options: Any,
@@ -170,7 +173,7 @@ def label(
     x, y : str
         What the axes show, with units.
     legend : str
-        Its place.
+        Its place, as for ``Axes.legend``.
     xticks, yticks : sequence of float
         The only ticks, as plain numbers: for logarithmic axes.
     **options
@@ -281,7 +284,8 @@ def temperatures(axes: Axes, study: Study, method: str, linestyle: str = "-") ->
     """Draw the mean temperature of the batches over training, one line a draw."""
     for run, *_ in study.runs[method].values():
         axes.plot(_temperature(run), linestyle, color=look(method)["color"], alpha=0.8)
-    label(axes, "epoch", "mean temperature in the batches", ylim=(0, None))
+    label(axes, "epoch", "mean temperature")
+    axes.set_ylim(bottom=0, auto=True)  # others may follow and be higher
 
 
 def learned(
@@ -311,8 +315,9 @@ def learned(
     table, sizes = study.learned(method, name), study.class_sizes if sizes is None else sizes
     style = {**look(method), "fillstyle": "none", "markersize": 8, **style}
     axes.plot(sizes, table, style["marker"], color=style["color"], alpha=0.4, markersize=4)
-    rank = sizes.rank(axis="columns", method="first", ascending=False).stack()
-    means = pd.DataFrame({"size": sizes.stack(), "tau": table.stack()}).groupby(rank).mean()
+    rank = sizes.rank(axis="columns", method="first", ascending=False)
+    long = pd.DataFrame({"rank": rank.stack(), "size": sizes.stack(), "tau": table.stack()})
+    means = long.groupby("rank").mean()
     axes.plot(means["size"], means["tau"], **style)
     axes.set_xscale("log")
 

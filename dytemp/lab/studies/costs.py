@@ -33,9 +33,10 @@ def overhead(benchmark: str, name: str) -> tuple[pd.DataFrame, Estimate]:
     """
     file = paths.home() / "data" / "results" / "benchmarks" / f"{benchmark}.json"
     found = json.loads(file.read_text(encoding="utf-8"))
-    timings = pd.DataFrame(found["measurements"]).set_index("name")
-    median, low, high = timings.loc[name, ["median", "min", "max"]].astype(float)
+    (excess,) = (row for row in found["measurements"] if row["name"] == name)
+    median, low, high = (float(excess[column]) for column in ("median", "min", "max"))
     count = int(found["settings"]["repetitions"])
     error = (high - low) / 2 / float(stats.t.ppf(0.975, count - 1))
+    timings = pd.DataFrame(found["measurements"]).set_index("name")
     steps = timings.loc[timings["unit"] == "ms", ["median", "min", "max"]]
     return steps, Estimate(median, low, high, count, error)

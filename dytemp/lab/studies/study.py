@@ -473,7 +473,7 @@ class Study:
             inside = [epoch for epoch in gap.index if start < epoch < last]
             if inside and {start, last} <= set(gap.index):
                 wanted = start + phase * (last - start)
-                at = min(inside, key=lambda epoch, wanted=wanted: abs(epoch - wanted))
+                _, at = min((abs(epoch - wanted), epoch) for epoch in inside)
                 part = (at - start) / (last - start)
                 line = (1 - part) * gap.loc[start] + part * gap.loc[last]
                 found[f"period {k + 1}: epoch {at} (phase {part:.2f})"] = gap.loc[at] - line

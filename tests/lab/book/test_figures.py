@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
 from dytemp.lab.book import figures, tables
+from dytemp.lab.studies import Study
 from dytemp.lab.studies.claims import Finding
+from dytemp.lab.studies.runs import Run
+from dytemp.lab.training import Config
 
 TEMPERATURES = (0.01, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0)
 
@@ -98,6 +102,54 @@ def test_a_figure_with_a_legend_is_shown_once(monkeypatch: pytest.MonkeyPatch) -
     assert caption.data == "*What to see.*"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["TS", "MACL"]
     assert not plt.fignum_exists(figure.number)
+
+
+def test_labels_have_plain_ticks_and_a_legend_of_what_is_named() -> None:
+    figure, (named, bare) = figures.panels(2)
+    named.semilogx([4, 8], [1, 2], label="a line")
+    bare.semilogx([4, 8], [1, 2])
+    figures.label(named, "x (s)", "y", "upper left", xticks=(4, 8), ylim=(0, 3))
+    figures.label(bare, "x", "y")
+    assert (named.get_xlabel(), named.get_ylabel(), named.get_ylim()) == ("x (s)", "y", (0, 3))
+    assert [tick.get_text() for tick in named.get_xticklabels()] == ["4", "8"]
+    assert [text.get_text() for text in named.get_legend().get_texts()] == ["a line"]
+    assert bare.get_legend() is None
+    plt.close(figure)
+
+
+def learner(counts: list[int], tau: list[float], over_training: list[float]) -> Run:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return Run(
+        key="",
+        config=Config(loss={"name": "ISogCLR", "rho": 0.4, "tau_init": 0.1}, curves_every=5),
+        metrics={},
+        per_class={},
+        evaluations=[],
+        curves={"temperature": over_training},
+        counts=counts,
+        groups=[],
+        seconds={},
+        images_per_second=1.0,
+        environment={},
+        code="",
+        arrays={"tau": np.array(tau), "labels": labels, "positions": np.arange(len(labels))},
+    )
+
+
+def test_learned_temperatures_are_averaged_by_rank_and_drawn_for_each_draw() -> None:
+    first = learner([2, 1], [0.4, 0.4, 0.1], [0.1, 0.2])
+    second = learner([1, 2], [0.3, 0.6, 0.6], [0.1, 0.8])  # the other class is the frequent one
+    study = Study("isogclr", "quick", {"iSogCLR": {1: (first,), 2: (second,)}})
+    figure, (left, right) = figures.panels(2)
+    figures.temperatures(left, study, "iSogCLR")
+    assert [line.get_xdata().tolist() for line in left.lines] == [[5, 10], [5, 10]]
+    assert left.get_ylim()[0] == 0
+    assert left.get_ylim()[1] > 0.8
+    figures.learned(right, study, "iSogCLR", label="long tail")
+    *_, means = right.lines
+    found = dict(zip(means.get_xdata(), means.get_ydata(), strict=True))
+    assert found == pytest.approx({2: 0.5, 1: 0.2})
+    plt.close(figure)
 
 
 def test_tables_round_and_mark_the_best() -> None:
