@@ -23,6 +23,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from toys import config, write_data
 
+import dytemp
 from dytemp.lab import datasets, training
 from dytemp.lab.studies import record, runs
 from dytemp.lab.studies.runs import Run
@@ -84,7 +85,7 @@ def test_a_record_says_how_it_came_about(store: Path) -> None:
         record["environment"]
     )
     assert all(value not in ("", None) for value in record["environment"].values())
-    assert record["code"].startswith("0.1.0")
+    assert record["code"].startswith(dytemp.__version__)
     assert (store / f"{CONFIG.key}.json").stat().st_size < 5000
 
 
