@@ -162,7 +162,7 @@ def _execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> Outcom
             cwd=notebook.parent,
             progress_bar=False,
             stdout_file=_RunLines(notebook.stem),
-            extra_arguments=["--log-level=ERROR"],  # of the kernel: no advice on encryption
+            extra_arguments=["--log-level=CRITICAL"],  # of the kernel: failures are told by us
         )
     except papermill.PapermillExecutionError as failure:
         error = f"cell [{failure.exec_count}]: {failure.ename}: {failure.evalue}"
