@@ -26,7 +26,7 @@ from benchmarks.timing import aim, apart, interleaved, rows, wait_for_the_others
 from dytemp import metrics
 from dytemp.lab import datasets, training
 from dytemp.lab.studies import protocols
-from dytemp.lab.training import encoders, hardware
+from dytemp.lab.training import encoders, hardware, loop
 from dytemp.lab.training.evaluation import ROWS
 
 SIDE = 32
@@ -41,7 +41,7 @@ def small(**changes: Any) -> training.Config:
     return training.Config(**protocols.SMALL | everything | changes)
 
 
-def session(images: int, batch: int) -> training._Session:
+def session(images: int, batch: int) -> loop._Session:
     """Return a run on noise, ready to be trained."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randint(0, 256, (images, 3, SIDE, SIDE), generator=generator).to(torch.uint8)
@@ -49,7 +49,8 @@ def session(images: int, batch: int) -> training._Session:
     dataset = datasets.Dataset("noise", noise, noise, labels, labels, tuple("0123456789"))
     config = small(batch=batch)
     split = training.choose_split(config, dataset)
-    run = training._Session(config, dataset, split, torch.device("cpu"))
+    known = datasets.fingerprint(dataset)
+    run = loop._Session(config, dataset, known, split, torch.device("cpu"), None)
     run.bar.disable = True
     return run
 

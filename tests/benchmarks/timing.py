@@ -23,7 +23,6 @@ from typing import Any
 import psutil
 import torch
 
-from dytemp.lab.studies import runs
 from dytemp.lab.training import hardware
 
 PACKAGES = ("dytemp", "torch", "torchvision", "pillow", "lightly", "pytorch-metric-learning")
@@ -196,7 +195,7 @@ def describe_machine() -> dict[str, Any]:
         "platform": found["platform"],
         "python": found["python"],
         **{name: version for name in PACKAGES if (version := _version(name))},
-        "code": runs._code(),
+        "code": hardware.code(),
     }
 
 

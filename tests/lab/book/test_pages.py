@@ -15,6 +15,7 @@ import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -160,10 +161,13 @@ def test_code_that_draws_opens_with_one_click(browser: webdriver.Chrome, book: P
 
 def test_search_finds_a_word(browser: webdriver.Chrome, book: Path) -> None:
     browser.get((book / "search.html").as_uri() + "?q=uniformity")
-    found = WebDriverWait(browser, 20).until(
-        lambda page: page.find_elements(By.CSS_SELECTOR, "#search-results li a")
+    links = "#search-results li a"
+    WebDriverWait(browser, 20, ignored_exceptions=[StaleElementReferenceException]).until(
+        lambda page: any(  # results come one by one
+            "00_temperature.html" in (link.get_attribute("href") or "")
+            for link in page.find_elements(By.CSS_SELECTOR, links)
+        )
     )
-    assert any("00_temperature.html" in (link.get_attribute("href") or "") for link in found)
     assert not errors(browser)
 
 

@@ -166,8 +166,8 @@ def test_slider_moves_the_picture_in_jupyterlab(jupyter: str, tmp_path: Path) ->
     finally:
         browser.quit()
     assert before.std() > 0
-    assert before.shape == after.shape
-    assert (before != after).any()
+    # Another value may take another height: that is a change, too.
+    assert before.shape != after.shape or (before != after).any()
     assert (still == unmoved).all()
 
 
