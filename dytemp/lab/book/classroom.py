@@ -95,6 +95,7 @@ def grade(course: Path, names: Sequence[str] = (), force: bool = False) -> pd.Da
     ValueError
         If the kernel that would grade lacks this package.
     """
+    course = course.resolve()  # nbgrader works in the folder of the course
     if not (course / CONFIG).is_file():
         raise FileNotFoundError(f"no course in {course}: build the assignments first")
     rows = []
