@@ -23,8 +23,13 @@ def test_contenders_take_turns_after_a_warm_up() -> None:
     assert {name: len(values) for name, values in seconds.items()} == dict.fromkeys("abc", 2)
 
 
+def peak_of_64_mebibytes() -> float:
+    return timing.peak_memory(lambda: torch.ones(16 * 2**20).sum())
+
+
 def test_peak_memory_counts_what_a_call_needs_and_gives_back() -> None:
-    peak = timing.peak_memory(lambda: torch.ones(16 * 2**20).sum())
+    # In a fresh process, as the benchmarks use it: memory that this one frees meanwhile hides it.
+    (peak,) = timing.apart(peak_of_64_mebibytes)
     assert 60 < peak < 100  # 64 MiB, and some for the libraries
 
 
