@@ -29,6 +29,7 @@ QUICK: Spec = {
     "learning_rate": 0.12,
     "warmup_epochs": 2,
     "evaluate_every": 6,
+    "probes": ("few_shot", "long_tail"),
 }
 
 # Long-tailed CIFAR-10 with a small residual network: minutes a run on two cores.
@@ -123,7 +124,7 @@ CAPTION_EPOCHS = {"quick": 12, "small": 60, "paper": 200}
 RATES = (0.06, 0.125, 0.25, 0.5, 1.0)
 TUNING_DRAWS = (11, 12)
 
-CLASSES = {"mnist5k": 10, "cifar10": 10, "cifar100": 100}
+CLASSES = {"mnist5k": 10, "prototypes": 10, "cifar10": 10, "cifar100": 100}
 
 
 Configs = dict[str, dict[int, tuple[Config, ...]]]  # by method and draw, one for each seed
@@ -141,6 +142,7 @@ def configs(
     Parameters
     ----------
     study : str
+        "comparison" (all rules on images, of which the other studies of images take their part),
         "ts", "ts_geometry" (where its images lie on the sphere), "ts_synthetic" (generated
         patterns), "ts_synthetic_geometry", "isogclr", "isogclr_balanced" (as many images, all
         classes of one size), "isogclr_captions", "dystress", "own" (the fixed sweep and one rule
@@ -166,9 +168,8 @@ def configs(
     base = _settings(study, protocol) | changes
     if study == "isogclr_balanced":
         base = _balanced(base)
-    if study == "ts":
-        probes = ("few_shot", "long_tail")
-        base = {"evaluate_at": (phase(base["epochs"]),), "probes": probes} | base
+    if study in _OF_IMAGES:  # one protocol: a run that two of them have is trained once
+        base = {"evaluate_at": (phase(base["epochs"]),)} | base
     methods = _STUDIES[study](base["epochs"])
     numbers = default_draws(study, scale) if draws is None else draws
     if not numbers or len(set(numbers)) < len(numbers):
@@ -180,8 +181,8 @@ def configs(
     return {
         method: {
             number: tuple(
-                Config(**base | of_draw | {"loss": _drawn(loss, number), "seed": seed})
-                for seed in (_seeds(base, number) if seeds is None else seeds)
+                Config(**base | of_draw | {"loss": _drawn(loss, base, number), "seed": seed})
+                for seed in (_seeds(study, base, number) if seeds is None else seeds)
             )
             for number, of_draw in settings.items()
         }
@@ -189,11 +190,18 @@ def configs(
     }
 
 
-def _drawn(loss: Spec, number: int) -> Spec:
-    """Let a random temperature take its sequence from the draw."""
+def _drawn(loss: Spec, base: Spec, number: int) -> Spec:
+    """Let a temperature take from the draw what comes from it: its sequence, its class order."""
     temperature = loss.get("temperature")
-    if isinstance(temperature, dict) and temperature["name"] == "Random":
+    if not isinstance(temperature, dict):
+        return loss
+    if temperature["name"] == "Random":
         return loss | {"temperature": temperature | {"seed": number}}
+    if temperature["name"] == "PerClass":
+        order = datasets.class_order(base["data"], number, _classes(base["data"]))
+        rare = set(order[len(order) // 2 :])
+        taus = [temperature["taus"][k in rare] for k in range(len(order))]
+        return loss | {"temperature": temperature | {"taus": taus}}
     return loss
 
 
@@ -229,13 +237,13 @@ def _of_draw(base: Spec, number: int) -> Spec:
     return found
 
 
-def _seeds(base: Spec, number: int) -> tuple[int, ...]:
+def _seeds(study: str, base: Spec, number: int) -> tuple[int, ...]:
     """Return the seeds of a draw: its number, or those that were recorded before."""
     if base["data"] == "prototypes":
         return (number - 1,)
     if not _recorded_first(base, number):
         return (number,)
-    return (0,) if base.get("geometry") else (0, 1)  # of the geometry one was recorded
+    return (0, 1) if study == "ts" else (0,)
 
 
 def _recorded_first(base: Spec, number: int) -> bool:
@@ -282,17 +290,21 @@ def _settings(study: str, protocol: str) -> Spec:
     if study.endswith("_captions"):
         return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
     # A study of no paper takes the settings of the one that it is about, or compared with.
-    name = {"isogclr_balanced": "isogclr", "successors": "ts", "own": "isogclr"}.get(study, study)
+    like = {"isogclr_balanced": "isogclr", "own": "isogclr", "successors": "ts", "comparison": "ts"}
+    name = like.get(study, study)
     return {"quick": QUICK, "small": SMALL, "paper": PAPER[name]}[protocol]
 
 
 def _balanced(settings: Spec) -> Spec:
     """Return the settings with the long tail spread evenly over the classes."""
-    data = settings["data"]
-    classes = CLASSES.get(data) or int(datasets.load(data).train_labels.max()) + 1
+    classes = _classes(settings["data"])
     ratio = settings.get("ratio", 0.01)
     images = sum(datasets.long_tail_counts(settings["n_max"], classes, ratio))
     return settings | {"n_max": images // classes, "ratio": 1.0}
+
+
+def _classes(data: str) -> int:
+    return CLASSES.get(data) or int(datasets.load(data).train_labels.max()) + 1
 
 
 def phase(epochs: int, part: float = 0.7) -> int:
@@ -376,18 +388,71 @@ def _isogclr_captions(epochs: int) -> dict[str, Spec]:
     }
 
 
-def _dystress(epochs: int) -> dict[str, Spec]:
-    def dynamic(name: str, **more: Any) -> Spec:
-        temperature = {"name": name, "tau_min": 0.1, "tau_max": 0.2, **more}
-        return {"name": "NTXent", "temperature": temperature}
+def _pairwise(name: str, **more: Any) -> Spec:
+    """Return a temperature of the pair's similarity, in the range of DySTreSS."""
+    temperature = {"name": name, "tau_min": 0.1, "tau_max": 0.2, **more}
+    return {"name": "NTXent", "temperature": temperature}
 
+
+def _per_class(frequent: float, rare: float) -> Spec:
+    """Return one temperature for the frequent half of the classes and one for the rare half."""
+    return {"name": "NTXent", "temperature": {"name": "PerClass", "taus": [frequent, rare]}}
+
+
+def _falling(epochs: int) -> Spec:
+    """Return the weight of the newest estimate that falls with a half cosine, as in FastCLIP."""
+    return {"name": "HalfCosine", "start": 1.0, "end": 0.2, "epochs": epochs / 2}
+
+
+def _dystress(epochs: int) -> dict[str, Spec]:
     return _fixed(0.1, 0.15, 0.2) | {
         "MACL": {"name": "MACL", "tau0": 0.1, "alpha": 0.5, "a0": 0.0},
         "two constants": {"name": "TwoConstants", "tau_positive": 0.2, "tau_negative": 0.1},
-        "DySTreSS": dynamic("SimilarityCosine"),
-        "DySTreSS full derivative": dynamic("SimilarityCosine", detach=False),
-        "DySTreSS shifted": dynamic("ShiftedSimilarityCosine"),
+        "DySTreSS": _pairwise("SimilarityCosine"),
+        "DySTreSS full derivative": _pairwise("SimilarityCosine", detach=False),
+        "DySTreSS shifted": _pairwise("ShiftedSimilarityCosine"),
     }
+
+
+def _comparison(epochs: int) -> dict[str, Spec]:
+    """Return every rule on images, each at its paper's defaults, beside the fixed temperatures."""
+    ts, isogclr, dystress = _ts(epochs), _isogclr(epochs), _dystress(epochs)
+    swings = {
+        "TS, end at its lowest": _swing("Cosine", 0.1, 1.0, epochs / 4.5),
+        "TS, period 0.5": _swing("Cosine", 0.1, 1.0, epochs / 2),
+        "TS, period 1": _swing("Cosine", 0.1, 1.0, epochs),
+        "TS 0.1 to 0.3": _swing("Cosine", 0.1, 0.3, epochs / 5),
+        "class oracle": _per_class(1.0, 0.1),
+        "class oracle reversed": _per_class(0.1, 1.0),
+    }
+    shapes = {
+        "DySTreSS linear": _pairwise("SimilarityLinear"),
+        "DySTreSS exponential": _pairwise("SimilarityExponential"),
+    }
+    decoupled = {"name": "DCL", "temperature": 0.1}
+    dynamic = dystress["DySTreSS"]["temperature"]
+    low, high = (_swing("Cosine", 0.5 * tau, tau, epochs / 5)["temperature"] for tau in (0.2, 0.4))
+    falling = {"gamma": _falling(epochs)}
+    combinations = {
+        "DCL": decoupled,
+        "DCL with DySTreSS": decoupled | {"temperature": dynamic},
+        "SogCLR, falling γ": isogclr["SogCLR"] | falling,
+        "iSogCLR, falling γ": isogclr["iSogCLR"] | falling,
+        "SogCLR with TS": isogclr["SogCLR"] | {"temperature": ts_cosine(epochs)},
+        "DySTreSS with TS": _pairwise("SimilarityCosine", tau_min=low, tau_max=high),
+        "learned τ": {"name": "NTXent", "temperature": {"name": "LogScale", "tau": 0.2}},
+    }
+    sweep = _fixed(0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
+    names = ("SogCLR", "iSogCLR")
+    return (
+        sweep
+        | {"TS": ts["TS"]}
+        | swings
+        | {method: spec for method, spec in dystress.items() if method not in sweep}
+        | shapes
+        | {method: isogclr[method] for method in names}
+        | combinations
+    )
 
 
 def _own(epochs: int) -> dict[str, Spec]:
@@ -399,11 +464,10 @@ def _own(epochs: int) -> dict[str, Spec]:
 
 def _successors(epochs: int) -> dict[str, Spec]:
     """Return what came after the three papers, each at its own defaults, beside fixed ones."""
-    falling = {"name": "HalfCosine", "start": 1.0, "end": 0.2, "epochs": epochs / 2}
     global_loss = _isogclr(epochs)["SogCLR"]
     return _fixed(0.1, 0.2, 0.5) | {
         "SogCLR": global_loss,
-        "SogCLR, falling γ": global_loss | {"gamma": falling},
+        "SogCLR, falling γ": global_loss | {"gamma": _falling(epochs)},
         "DCL": {"name": "DCL", "temperature": 0.1},
         "DCLW": {"name": "DCLW", "temperature": 0.1, "sigma": 0.5},
         "HCL": {"name": "HardNegative", "temperature": 0.5, "beta": 1.0, "prior": 0.1},
@@ -419,14 +483,18 @@ def _successors_captions(epochs: int) -> dict[str, Spec]:
     network = {"name": "TemperatureNetwork", "tau_min": 0.01, "tau_max": 0.13}  # starts at 0.07
     root = {"name": "SimilarityRoot", "tau_min": 0.05, "tau_max": 0.1}
     networks = {"name": "BimodalISogCLR", "rho": 2.0, "temperature": [network, network]}
-    falling = {"name": "HalfCosine", "start": 1.0, "end": 0.2, "epochs": epochs / 2}
     scale = {"name": "LogScale"}
     return {
         "CLIP": before["CLIP"],
         "CLIP, learned τ": {"name": "CLIP", "temperature": scale},
         "SigLIP": {"name": "SigLIP", "temperature": {"name": "LogScale", "tau": 0.1}},
         "TeMo": {"name": "CLIP", "temperature": root},
-        "RGCL": {"name": "BimodalRGCL", "rho": 2.0, "temperature": scale, "gamma": falling},
+        "RGCL": {
+            "name": "BimodalRGCL",
+            "rho": 2.0,
+            "temperature": scale,
+            "gamma": _falling(epochs),
+        },
         "iSogCLR": before["iSogCLR"],
         "TempNet": networks,
     }
@@ -452,7 +520,19 @@ _DRAWS = {
 # Studies whose results at scale "recorded" are those of another scale than "quick".
 _RECORDED = dict.fromkeys(("ts", "ts_geometry", "ts_synthetic", "ts_synthetic_geometry"), "small")
 
+# Studies of images: one protocol at each scale.
+_OF_IMAGES = (
+    "comparison",
+    "ts",
+    "isogclr",
+    "isogclr_balanced",
+    "dystress",
+    "own",
+    "successors",
+)
+
 _STUDIES = {
+    "comparison": _comparison,
     "ts": _ts,
     "ts_geometry": _ts_geometry,
     "ts_synthetic": _ts_synthetic,
