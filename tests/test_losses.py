@@ -350,14 +350,13 @@ def test_small_temperatures_lose_nothing_in_float32(make: type, tau: float) -> N
         same(found.double(), wanted, rtol=0, atol=3e-7 / tau * float(wanted.abs().max()))
 
 
-def test_which_batches_are_computed_from_one_triangle() -> None:
-    constant, cosine = Constant(0.2), Cosine(0.02, 1.0, period=10)
-    assert pairs.one_temperature(constant, 512) is None  # a matrix of a single block
-    assert pairs.one_temperature(constant, 1024) == 0.2
-    assert pairs.one_temperature(cosine, 1024) == 1.0
+def test_which_temperatures_are_computed_from_one_triangle() -> None:
+    cosine = Cosine(0.02, 1.0, period=10)
+    assert pairs.one_temperature(Constant(0.2)) == 0.2
+    assert pairs.one_temperature(cosine) == 1.0
     cosine.set_epoch(5)
-    assert pairs.one_temperature(cosine, 1024) is None  # exp(-2 / 0.02) vanishes in float32
-    assert pairs.one_temperature(SimilarityCosine(0.1, 0.2), 1024) is None
+    assert pairs.one_temperature(cosine) is None  # exp(-2 / 0.02) vanishes in float32
+    assert pairs.one_temperature(SimilarityCosine(0.1, 0.2)) is None
 
 
 def is_derivative(case: tuple[str, str]) -> bool:

@@ -160,7 +160,7 @@ class _TwoViewLoss(PairLoss):
 
         if not fused(self.temperature):
             return plain(z) / len(z)
-        if self.diagonals and (tau := one_temperature(self.temperature, len(z))):
+        if self.diagonals and (tau := one_temperature(self.temperature)):
             self.tau_now = z.new_full((), tau)
             offsets = [batches * len(z1) for batches in self.diagonals]
             return symmetric(z, tau, offsets, learned(self.temperature), plain) / len(z)

@@ -470,13 +470,12 @@ def symmetric(
     return total
 
 
-def one_temperature(temperature: Temperature, length: int) -> float | None:
-    """Return the temperature of a matrix of `length` rows if `symmetric` should compute it.
+def one_temperature(temperature: Temperature) -> float | None:
+    """Return the temperature of all pairs if `symmetric` can compute with it.
 
-    It needs one number for all pairs, and large enough: exp(-2 / tau), the smallest exponential,
-    must not vanish in float32. A matrix of a single block gains nothing.
+    It must be large enough: exp(-2 / tau), the smallest exponential, must not vanish in float32.
     """
-    if length**2 <= BLOCK or not isinstance(temperature, OfTime):
+    if not isinstance(temperature, OfTime):
         return None
     tau = temperature.now
     return tau if 2 / tau < 80 else None
