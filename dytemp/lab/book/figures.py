@@ -364,6 +364,23 @@ def difference_figure(
     return figure
 
 
+def ranks(means: pd.Series[float], critical: float) -> Figure:
+    """Draw mean ranks (`dytemp.lab.studies.statistics.mean_ranks`), the best on top.
+
+    Each bar reaches half a critical difference to both sides: methods whose bars do not overlap
+    differ.
+    """
+    figure, axes = plt.subplots(figsize=(8.5, 0.34 * len(means) + 1.1))
+    for place, (method, rank) in zip(range(len(means))[::-1], means.items(), strict=True):
+        each = look(str(method)) | {"linestyle": "-"}
+        ends = [rank - critical / 2, rank + critical / 2]
+        axes.plot(ends, [place, place], color=each["color"], linewidth=2.5)
+        axes.plot(rank, place, color=each["color"], marker=each["marker"], markersize=6)
+    axes.set_yticks(range(len(means))[::-1], [str(method) for method in means.index])
+    axes.set_xlabel("mean rank over the draws (1: best of all)")
+    return figure
+
+
 def difference_curve(study: Study, method: str, control: str, metric: str = "knn1") -> Figure:
     """Draw the paired difference over the epochs with its 95 % interval."""
     epochs = study.curve(method, metric).index

@@ -455,6 +455,13 @@ def _comparison(epochs: int) -> dict[str, Spec]:
     )
 
 
+#: The methods of the comparison that every data set has.
+MAIN = (
+    *_fixed(0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0),
+    *("TS", "DySTreSS", "two constants", "MACL", "SogCLR", "iSogCLR"),
+)
+
+
 def _own(epochs: int) -> dict[str, Spec]:
     """Return the fixed sweep and one rule of each paper, for data of one's own."""
     images = _isogclr(epochs)
@@ -500,10 +507,16 @@ def _successors_captions(epochs: int) -> dict[str, Spec]:
     }
 
 
-# Where the draws are not 1 to 3 (scale quick) or 1 to 5.
+# Where the draws are not 1 to 3 (scale quick) or 1 to 5. What is trained live has two.
 _DRAWS = {
+    ("comparison", "recorded"): tuple(range(1, 11)),
+    ("comparison", "small"): tuple(range(1, 11)),
+    ("comparison", "quick"): (1, 2),
+    ("isogclr", "quick"): (1, 2),
+    ("isogclr_balanced", "quick"): (1, 2),
+    ("dystress", "quick"): (1, 2),
     ("own", "recorded"): tuple(range(1, 6)),
-    ("own", "quick"): (1, 2, 3),
+    ("own", "quick"): (1, 2),
     ("successors", "quick"): (1,),
     ("successors_captions", "quick"): (1,),
     ("ts", "quick"): (1, 2),
@@ -518,7 +531,9 @@ _DRAWS = {
 }
 
 # Studies whose results at scale "recorded" are those of another scale than "quick".
-_RECORDED = dict.fromkeys(("ts", "ts_geometry", "ts_synthetic", "ts_synthetic_geometry"), "small")
+_RECORDED = dict.fromkeys(
+    ("comparison", "ts", "ts_geometry", "ts_synthetic", "ts_synthetic_geometry"), "small"
+)
 
 # Studies of images: one protocol at each scale.
 _OF_IMAGES = (

@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import optimize, stats
 
 from dytemp import checks
@@ -145,6 +146,39 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(found)
     adjusted[order] = np.minimum(np.maximum.accumulate(found[order] * factors), 1.0)
     return [float(value) for value in adjusted]
+
+
+def mean_ranks(table: pd.DataFrame, level: float = 0.05) -> tuple[pd.Series[float], float]:
+    r"""Return the mean rank of each method, and how far apart two must be to differ.
+
+    Ranks ask for no unit and no normal distribution, but throw the size of differences away. The
+    critical difference is that of Nemenyi's test, which corrects for all pairs of methods
+    (Demšar, JMLR 2006):
+
+    .. math:: q_{1 - level} \sqrt{k (k + 1) / (6 n)}
+
+    for k methods on n draws, with the quantile q of the studentised range divided by the square
+    root of 2.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Accuracy, one row a draw, one column a method; none missing.
+    level : float
+        Probability that any two of equal methods are told apart.
+
+    Raises
+    ------
+    ValueError
+        For fewer than 2 methods or draws, or a missing value.
+    """
+    draws, methods = table.shape
+    if min(draws, methods) < 2 or table.isna().to_numpy().any():
+        raise ValueError(f"ranks need 2 methods and draws, none missing, got {draws} x {methods}")
+    _check_level(level)
+    ranks = table.rank(axis="columns", ascending=False).mean().sort_values()
+    quantile = float(stats.studentized_range.ppf(1 - level, methods, math.inf)) / math.sqrt(2)
+    return ranks, quantile * math.sqrt(methods * (methods + 1) / (6 * draws))
 
 
 def deviation(values: Sequence[float], level: float = 0.95) -> Estimate:
