@@ -65,6 +65,15 @@ def test_differences_are_drawn_in_order_and_open_intervals_are_points() -> None:
     plt.close(figure)
 
 
+def test_bars_of_ranks_reach_half_a_critical_difference_to_both_sides() -> None:
+    figure = figures.ranks(pd.Series({"TS": 1.5, "fixed 0.2": 2.5}), critical=0.8)
+    bars = [line.get_xdata() for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
+    np.testing.assert_allclose(bars, [[1.1, 1.9], [2.1, 2.9]])
+    top, below = (label.get_text() for label in figure.axes[0].get_yticklabels())
+    assert (top, below) == ("TS", "fixed 0.2")
+    plt.close(figure)
+
+
 def test_panels_stand_in_two_columns() -> None:
     figure, axes = figures.panels(3)
     assert len(axes) == len(figure.axes) == 3

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from dytemp.lab.studies.statistics import (
     deviation,
     holm,
     mean_interval,
+    mean_ranks,
     paired_difference,
     pairs_needed,
     power,
@@ -187,3 +189,27 @@ def test_power_is_what_a_simulation_finds() -> None:
 def test_power_refuses(call: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_mean_ranks_of_a_worked_example() -> None:
+    table = pd.DataFrame({"a": [3.0, 3.0, 1.0], "b": [2.0, 2.0, 2.0], "c": [1.0, 2.0, 3.0]})
+    ranks, critical = mean_ranks(table)
+    assert ranks.to_dict() == pytest.approx({"a": 5 / 3, "b": 6.5 / 3, "c": 6.5 / 3})
+    assert ranks.index[0] == "a"
+    # Demšar (JMLR 2006), Table 5a: q = 2.343 for three methods at level 0.05.
+    assert critical == pytest.approx(2.343 * math.sqrt(3 * 4 / (6 * 3)), rel=1e-3)
+
+
+def test_equal_methods_are_rarely_told_apart_by_ranks() -> None:
+    chance = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(400):
+        ranks, critical = mean_ranks(pd.DataFrame(chance.normal(size=(10, 6))))
+        wrong += ranks.max() - ranks.min() > critical
+    assert wrong <= 0.05 * 400 + 3 * math.sqrt(400 * 0.05 * 0.95)
+
+
+@pytest.mark.parametrize("table", [[[1.0, 2.0]], [[1.0], [2.0]], [[1.0, math.nan], [2.0, 3.0]]])
+def test_ranks_need_two_methods_and_draws_and_no_gap(table: list[list[float]]) -> None:
+    with pytest.raises(ValueError, match="2 methods and draws"):
+        mean_ranks(pd.DataFrame(table))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from scipy.stats import t
 from toys import config
 
-from dytemp.lab import paths, studies
+from dytemp.lab import datasets, paths, studies
 from dytemp.lab.studies import claims, costs, protocols
 from dytemp.lab.studies.runs import Run
 from dytemp.lab.studies.study import Study
@@ -282,3 +283,28 @@ def test_cost_of_the_schedule_is_read_from_the_benchmark() -> None:
     assert excess.low < excess.mean < excess.high
     reach = excess.error * float(t.ppf(0.975, excess.count - 1))
     assert excess.high - excess.low == pytest.approx(2 * reach)
+
+
+@pytest.mark.parametrize("scale", ["quick", "small"])
+@pytest.mark.parametrize("study_name", ["ts", "isogclr", "dystress", "own", "successors"])
+def test_a_run_that_is_in_the_comparison_is_trained_once(study_name: str, scale: str) -> None:
+    every = protocols.configs("comparison", scale, [1, 6])
+    part = protocols.configs(study_name, scale, [1, 6])
+    both = every.keys() & part.keys()
+    assert len(both) >= 3
+    for method, number in itertools.product(both, (1, 6)):
+        ours = {config.key for config in part[method][number]}
+        assert {config.key for config in every[method][number]} <= ours
+
+
+def test_the_class_oracle_follows_the_class_order_of_its_draw() -> None:
+    made = protocols.configs("comparison", "small", [1, 7])
+    for number in (1, 7):
+        (config,) = made["class oracle"][number]
+        order = datasets.class_order("cifar10", number, 10)
+        taus = config.loss["temperature"]["taus"]
+        assert [taus[k] for k in order] == [1.0] * 5 + [0.1] * 5
+        (mirrored,) = made["class oracle reversed"][number]
+        assert [round(1.1 - tau, 6) for tau in mirrored.loss["temperature"]["taus"]] == taus
+    hundred = protocols.configs("comparison", "small", [2], data="cifar100", n_max=450)
+    assert len(hundred["class oracle"][2][0].loss["temperature"]["taus"]) == 100
