@@ -283,7 +283,9 @@ def _settings(study: str, protocol: str) -> Spec:
         points = {"evaluate_every": epochs // 20, "curves_every": epochs // 100}
         return SYNTHETIC | points | {"epochs": epochs, "warmup_epochs": epochs // 200}
     if study == "ts_geometry":
-        return _settings("ts", protocol) | {"geometry": True, "evaluate_every": 4, "probes": ()}
+        settings = _settings("ts", protocol)
+        every = settings["epochs"] // 10
+        return settings | {"geometry": True, "evaluate_every": every, "probes": ()}
     if study == "ts_synthetic_geometry":
         at_the_end = {"geometry": True, "evaluate_every": 0, "probes": ()}
         return _settings("ts_synthetic", protocol) | at_the_end
@@ -514,6 +516,7 @@ _DRAWS = {
     ("comparison", "quick"): (1, 2),
     ("isogclr", "quick"): (1, 2),
     ("isogclr_balanced", "quick"): (1, 2),
+    ("isogclr_captions", "quick"): (1, 2),
     ("dystress", "quick"): (1, 2),
     ("own", "recorded"): tuple(range(1, 6)),
     ("own", "quick"): (1, 2),
