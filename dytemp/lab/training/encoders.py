@@ -1,7 +1,8 @@
 """Encoders of images and captions, from seconds on a laptop to the networks of the papers.
 
 Every encoder has a backbone, whose output is what the evaluations use (`features`), and on top of
-it the projection head whose output the losses see (`forward`).
+it the projection head whose output the losses see (`forward`). The networks of torchvision are
+imported where they are built: that takes two seconds, which a chapter that trains none saves.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import resnet
-from torchvision.models.resnet import BasicBlock
 
 from dytemp import checks
 
@@ -148,6 +147,8 @@ def small(channels: int) -> tuple[nn.Module, int]:
 
 def resnet18(channels: int) -> tuple[nn.Module, int]:
     """Return the ResNet-18 of the papers for 32 x 32 pixels: stem of stride 1, no max-pooling."""
+    from torchvision.models import resnet
+
     backbone = resnet.resnet18()
     backbone.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
     backbone.maxpool = nn.Identity()
@@ -157,6 +158,8 @@ def resnet18(channels: int) -> tuple[nn.Module, int]:
 
 def resnet50(channels: int) -> tuple[nn.Module, int]:
     """Return the ResNet-50 of the papers for 224 x 224 pixels, with the ImageNet stem."""
+    from torchvision.models import resnet
+
     backbone = resnet.resnet50()
     if channels != 3:
         backbone.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
@@ -188,7 +191,9 @@ def _convolution(before: int, after: int, stride: int) -> nn.Sequential:
     )
 
 
-def _basic_block(before: int, after: int, stride: int) -> BasicBlock:
+def _basic_block(before: int, after: int, stride: int) -> nn.Module:
+    from torchvision.models.resnet import BasicBlock
+
     if before == after:
         return BasicBlock(before, after, stride)
     shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
