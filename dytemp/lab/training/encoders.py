@@ -194,10 +194,12 @@ def _convolution(before: int, after: int, stride: int) -> nn.Sequential:
 def _basic_block(before: int, after: int, stride: int) -> nn.Module:
     from torchvision.models.resnet import BasicBlock
 
-    if before == after:
-        return BasicBlock(before, after, stride)
-    shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
-    return BasicBlock(before, after, stride, shortcut)
+    shortcut: nn.Module | None = None
+    if before != after:
+        convolution = nn.Conv2d(before, after, 1, stride, bias=False)
+        shortcut = nn.Sequential(convolution, nn.BatchNorm2d(after))
+    block: nn.Module = BasicBlock(before, after, stride, shortcut)
+    return block
 
 
 BACKBONES = {f.__name__: f for f in (tiny, small, resnet18, resnet50, dense, mlp)}
