@@ -21,9 +21,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_hex
 from matplotlib.figure import Figure
 
-from dytemp.lab.studies import Study
+from dytemp.lab.studies import Study, words
 from dytemp.lab.studies.runs import Run
-from dytemp.lab.studies.study import GROUPS, METRICS, as_row
+from dytemp.lab.studies.study import GROUPS, as_row
 
 Place = Literal[
     "best", "upper left", "upper right", "lower left", "lower right", "center left", "center right"
@@ -254,7 +254,7 @@ def sweep(
         panel.set(xscale="log", title=f"{group} classes", xlabel="temperature τ")
         panel.set_xticks(list(fixed.values()), [f"{tau:g}" for tau in fixed.values()], rotation=60)
         panel.minorticks_off()
-        panel.set_ylabel(f"{METRICS.get(metric, metric)} accuracy (%)")
+        panel.set_ylabel(f"{words.metric(metric)} accuracy (%)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
@@ -268,7 +268,7 @@ def curves(study: Study, methods: Iterable[str], metric: str = "knn1") -> Figure
         curve, each = study.curve(method, metric).mean(axis="columns"), look(method)
         top.plot(curve.index, curve, label=method, **(each | {"markersize": 4}))
         bottom.plot(_temperature(study.run(method)), **(each | {"marker": ""}))
-    top.set_ylabel(f"{METRICS.get(metric, metric)} accuracy (%)")
+    top.set_ylabel(f"{words.metric(metric)} accuracy (%)")
     bottom.set(xlabel="epoch", ylabel="τ", ylim=(0, None))
     figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
@@ -375,6 +375,6 @@ def difference_curve(study: Study, method: str, control: str, metric: str = "knn
     axes.fill_between(places, table["low"], table["high"], color=each["color"], alpha=0.25)
     axes.plot(places, table["mean"], **each)
     axes.axhline(0, color="black", linewidth=1)
-    label = METRICS.get(metric, metric)
+    label = words.metric(metric)
     axes.set(xlabel="epoch", ylabel=f"{method} minus {control}\n(points of {label})")
     return figure

@@ -9,6 +9,7 @@ import pandas as pd
 from IPython.display import display
 from pandas.io.formats.style import Styler
 
+from dytemp.lab.studies import words
 from dytemp.lab.studies.claims import Finding
 from dytemp.lab.studies.statistics import mean_interval
 
@@ -24,7 +25,8 @@ def show(
     Parameters
     ----------
     table : DataFrame
-        Its index and columns have names that a reader understands.
+        Its index and columns have names that a reader understands; metrics get theirs here
+        (`dytemp.lab.studies.words`). A running index is left out.
     caption : str
         What to see, in one sentence.
     digits : int or mapping
@@ -53,8 +55,17 @@ def styled(
         style = style.highlight_max(subset=numbers, props="font-weight: bold")
     elif best == "min":
         style = style.highlight_min(subset=numbers, props="font-weight: bold")
+    style = style.format_index(_in_words, axis=0).format_index(_in_words, axis=1)
+    if isinstance(table.index, pd.RangeIndex) and table.index.name is None:
+        style = style.hide(axis="index")
     style = style.set_table_attributes('class="dataframe"')
     return style.set_caption(caption) if caption else style
+
+
+def _in_words(label: Any) -> Any:
+    if isinstance(label, float):
+        return f"{label:g}"
+    return words.metric(label) if isinstance(label, str) else label
 
 
 def verdicts(findings: Iterable[Finding]) -> None:

@@ -152,6 +152,17 @@ def test_learned_temperatures_are_averaged_by_rank_and_drawn_for_each_draw() -> 
     plt.close(figure)
 
 
+def test_tables_name_metrics_in_words_and_hide_a_running_index() -> None:
+    table = pd.DataFrame({"validation_knn1": [1.0, 2.0], "draw": [0.5, 0.25]})
+    page = tables.styled(table, digits={"validation_knn1": 2}).to_html()
+    assert "validation kNN@1" in page
+    assert "1.00" in page
+    assert "row_heading" not in page
+    named = table.set_axis([0.1, 0.3], axis="index").rename_axis(index="tau")
+    assert "row_heading level0 row0" in tables.styled(named).to_html()
+    assert ">0.1</th>" in tables.styled(named).to_html()
+
+
 def test_tables_round_and_mark_the_best() -> None:
     table = pd.DataFrame({"a": [1.234, 5.0], "n": [3, 4]}, index=["x", "y"])
     page = tables.styled(table, "What to see.", digits=2, best="max").to_html()
