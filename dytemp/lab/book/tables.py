@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from IPython.display import display
+from IPython.display import Markdown, display
 from pandas.io.formats.style import Styler
 
 from dytemp.lab.studies import words
@@ -69,9 +69,14 @@ def _in_words(label: Any) -> Any:
 
 
 def verdicts(findings: Iterable[Finding]) -> None:
-    """Show verdicts: both words, the effect with its interval, the paper's, and what limits it."""
+    """Show verdicts: both words, the effect with its interval, the paper's, and what limits it.
+
+    A last sentence that several notes share, such as the study behind them, stands once, below.
+    """
     rows = []
-    for each in findings:
+    chosen = list(findings)
+    notes, shared = _said_once([each.note for each in chosen])
+    for each, note in zip(chosen, notes, strict=True):
         inside = {True: ", inside the interval", False: ", outside the interval", None: ""}
         paper = "" if each.paper_effect is None else f"{each.paper_effect:+.2f}"
         rows.append(
@@ -82,13 +87,30 @@ def verdicts(findings: Iterable[Finding]) -> None:
                 "effect [95 % interval]": effect(each),
                 "draws": str(each.draws or "–"),
                 "the paper's effect": paper + inside[each.holds_paper] if paper else "–",
-                "note": each.note,
+                "note": note,
             }
         )
     table = pd.DataFrame(rows).set_index("claim")
     style = styled(table, "Verdicts; both words are explained on the page of all claims.")
     wide: Any = {"selector": "td", "props": "text-align: left; vertical-align: top; min-width: 6em"}
     display(style.set_table_styles([wide]))  # type: ignore[no-untyped-call]
+    for sentence, places in shared.items():
+        named = ", ".join(chosen[place].claim for place in places)
+        display(Markdown(f"*{named}: {sentence}*"))  # type: ignore[no-untyped-call]
+
+
+def _said_once(notes: Sequence[str]) -> tuple[list[str], dict[str, list[int]]]:
+    """Take out of notes each last sentence that several share; return it with their places."""
+    parts = [note.rpartition(". ") for note in notes]
+    places: dict[str, list[int]] = {}
+    for place, (_, _, last) in enumerate(parts):
+        places.setdefault(last, []).append(place)
+    shared = {last: found for last, found in places.items() if last and len(found) > 1}
+    kept = [
+        (begin + point).strip() if last in shared else note
+        for note, (begin, point, last) in zip(notes, parts, strict=True)
+    ]
+    return kept, shared
 
 
 def effect(finding: Finding) -> str:

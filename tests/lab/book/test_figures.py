@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -161,6 +163,18 @@ def test_tables_name_metrics_in_words_and_hide_a_running_index() -> None:
     named = table.set_axis([0.1, 0.3], axis="index").rename_axis(index="tau")
     assert "row_heading level0 row0" in tables.styled(named).to_html()
     assert ">0.1</th>" in tables.styled(named).to_html()
+
+
+def test_what_several_verdicts_share_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(tables, "display", shown.append)
+    notes = {"C1": "Its own. The study (1.5 %).", "C2": "The study (1.5 %).", "C3": "Alone. Other."}
+    tables.verdicts(
+        Finding("ts", claim, "exact", "supported", note=note) for claim, note in notes.items()
+    )
+    table, sentence = shown
+    assert table.data["note"].tolist() == ["Its own.", "", "Alone. Other."]
+    assert sentence.data == "*C1, C2: The study (1.5 %).*"
 
 
 def test_tables_round_and_mark_the_best() -> None:
