@@ -76,7 +76,16 @@ _SPARE = (  # for methods that are not listed: an own rule keeps the look that i
     Look("#a85c32", "<", "--"),
     Look("#2f8585", ">", "-."),
 )
-_TAU = LinearSegmentedColormap.from_list("tau", ["#7a55d0", "#a8489a", "#b0564a", "#857a10"])
+_TAU = {  # neighbours in a sweep differ in hue and, where hues are alike, in lightness
+    0.05: "#6f45e0",
+    0.07: "#7448e0",
+    0.1: "#c04fcf",
+    0.2: "#c02850",
+    0.3: "#d87418",
+    0.5: "#746a00",
+    1.0: "#4fa03a",
+    1.2: "#4fa040",
+}
 
 
 def style() -> None:
@@ -115,8 +124,11 @@ def look(method: str) -> dict[str, Any]:
 
 
 def tau_colour(tau: float, low: float = 0.05, high: float = 1.2) -> str:
-    """Return the colour of a fixed temperature: violet is small, olive is large."""
-    return str(to_hex(_TAU(float(LogNorm(low, high, clip=True)(tau)))))
+    """Return the colour of a fixed temperature: violet is small, red in between, green is large."""
+    scale = LogNorm(min(_TAU), max(_TAU))
+    stops = [(float(scale(value)), colour) for value, colour in _TAU.items()]
+    place = float(LogNorm(low, high, clip=True)(tau))
+    return str(to_hex(LinearSegmentedColormap.from_list("tau", stops)(place)))
 
 
 def show(figure: Figure, caption: str) -> None:

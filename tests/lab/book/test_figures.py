@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -35,6 +36,22 @@ def test_every_colour_stands_out_from_the_page(page: str) -> None:
     colours = [each.color for each in (*figures.LOOKS.values(), *figures._SPARE)]
     colours += [figures.tau_colour(tau) for tau in TEMPERATURES]
     assert [colour for colour in colours if contrast(colour, page) < 3] == []
+
+
+def lab(colour: str) -> np.ndarray:
+    """CIELAB coordinates, in which distances are roughly what one sees."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    mixed = np.array([[0.412, 0.358, 0.180], [0.213, 0.715, 0.072], [0.019, 0.119, 0.950]]) @ linear
+    x, y, z = np.cbrt(mixed / [0.950, 1.0, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_neighbours_in_a_sweep_are_told_apart_by_their_colour() -> None:
+    sweep = [lab(figures.tau_colour(tau)) for tau in (0.07, 0.1, 0.2, 0.3, 0.5, 1.0)]
+    distances = [float(np.linalg.norm(b - a)) for a, b in itertools.pairwise(sweep)]
+    assert min(distances) > 25, distances
+    swing = lab(figures.LOOKS["TS"].color)
+    assert min(float(np.linalg.norm(each - swing)) for each in sweep) > 25
 
 
 def test_methods_that_appear_together_look_different() -> None:
