@@ -113,6 +113,33 @@ def _said_once(notes: Sequence[str]) -> tuple[list[str], dict[str, list[int]]]:
     return kept, shared
 
 
+def footnotes(notes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the mark of each row of a table, and the footnotes that the marks stand for.
+
+    Parameters
+    ----------
+    notes : sequence of str
+        One for each row; the parts of a note are separated by semicolons. What is noted on every
+        row needs no mark and comes first.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, note in enumerate(notes):
+        for part in filter(None, note.split("; ")):
+            rows.setdefault(part, []).append(row)
+    together: dict[tuple[int, ...], list[str]] = {}
+    for part, where in rows.items():
+        together.setdefault(tuple(where), []).append(part)
+    common = together.pop(tuple(range(len(notes))), [])
+    marks: list[list[str]] = [[] for _ in notes]
+    found = [f"{'; '.join(common)[0].upper()}{'; '.join(common)[1:]}."] if common else []
+    for number, (places, parts) in enumerate(together.items(), start=1):
+        mark = str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        found.append(f"{mark} {'; '.join(parts)}.")
+        for row in places:
+            marks[row].append(mark)
+    return ["\u202f".join(each) for each in marks], found
+
+
 def effect(finding: Finding) -> str:
     """Return the effect of a finding with its interval, as a text."""
     if finding.effect is None:

@@ -182,6 +182,14 @@ def test_tables_name_metrics_in_words_and_hide_a_running_index() -> None:
     assert ">0.1</th>" in tables.styled(named).to_html()
 
 
+def test_footnotes_number_what_is_noted_and_say_once_what_holds_for_all() -> None:
+    notes = ["one split; swapped digits", "one split", "one split; swapped digits; no bound"]
+    marks, found = tables.footnotes(notes)
+    assert marks == ["¹", "", "¹\u202f²"]
+    assert found == ["One split.", "¹ swapped digits.", "² no bound."]
+    assert tables.footnotes(["", ""]) == (["", ""], [])
+
+
 def test_what_several_verdicts_share_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     monkeypatch.setattr(tables, "display", shown.append)
