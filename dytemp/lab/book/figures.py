@@ -21,9 +21,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_hex
 from matplotlib.figure import Figure
 
-from dytemp.lab.studies import Study
+from dytemp.lab.studies import Study, words
 from dytemp.lab.studies.runs import Run
-from dytemp.lab.studies.study import GROUPS, METRICS, as_row
+from dytemp.lab.studies.study import GROUPS, as_row
 
 Place = Literal[
     "best", "upper left", "upper right", "lower left", "lower right", "center left", "center right"
@@ -76,7 +76,16 @@ _SPARE = (  # for methods that are not listed: an own rule keeps the look that i
     Look("#a85c32", "<", "--"),
     Look("#2f8585", ">", "-."),
 )
-_TAU = LinearSegmentedColormap.from_list("tau", ["#7a55d0", "#a8489a", "#b0564a", "#857a10"])
+_TAU = {  # neighbours in a sweep differ in hue and, where hues are alike, in lightness
+    0.05: "#6f45e0",
+    0.07: "#7448e0",
+    0.1: "#c04fcf",
+    0.2: "#c02850",
+    0.3: "#d87418",
+    0.5: "#746a00",
+    1.0: "#4fa03a",
+    1.2: "#4fa040",
+}
 
 
 def style() -> None:
@@ -115,8 +124,11 @@ def look(method: str) -> dict[str, Any]:
 
 
 def tau_colour(tau: float, low: float = 0.05, high: float = 1.2) -> str:
-    """Return the colour of a fixed temperature: violet is small, olive is large."""
-    return str(to_hex(_TAU(float(LogNorm(low, high, clip=True)(tau)))))
+    """Return the colour of a fixed temperature: violet is small, red in between, green is large."""
+    scale = LogNorm(min(_TAU), max(_TAU))
+    stops = [(float(scale(value)), colour) for value, colour in _TAU.items()]
+    place = float(LogNorm(low, high, clip=True)(tau))
+    return str(to_hex(LinearSegmentedColormap.from_list("tau", stops)(place)))
 
 
 def show(figure: Figure, caption: str) -> None:
@@ -254,7 +266,7 @@ def sweep(
         panel.set(xscale="log", title=f"{group} classes", xlabel="temperature τ")
         panel.set_xticks(list(fixed.values()), [f"{tau:g}" for tau in fixed.values()], rotation=60)
         panel.minorticks_off()
-        panel.set_ylabel(f"{METRICS.get(metric, metric)} accuracy (%)")
+        panel.set_ylabel(f"{words.metric(metric)} accuracy (%)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
@@ -268,7 +280,7 @@ def curves(study: Study, methods: Iterable[str], metric: str = "knn1") -> Figure
         curve, each = study.curve(method, metric).mean(axis="columns"), look(method)
         top.plot(curve.index, curve, label=method, **(each | {"markersize": 4}))
         bottom.plot(_temperature(study.run(method)), **(each | {"marker": ""}))
-    top.set_ylabel(f"{METRICS.get(metric, metric)} accuracy (%)")
+    top.set_ylabel(f"{words.metric(metric)} accuracy (%)")
     bottom.set(xlabel="epoch", ylabel="τ", ylim=(0, None))
     figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
@@ -392,6 +404,6 @@ def difference_curve(study: Study, method: str, control: str, metric: str = "knn
     axes.fill_between(places, table["low"], table["high"], color=each["color"], alpha=0.25)
     axes.plot(places, table["mean"], **each)
     axes.axhline(0, color="black", linewidth=1)
-    label = METRICS.get(metric, metric)
+    label = words.metric(metric)
     axes.set(xlabel="epoch", ylabel=f"{method} minus {control}\n(points of {label})")
     return figure

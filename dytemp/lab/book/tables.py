@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from IPython.display import display
+from IPython.display import Markdown, display
 from pandas.io.formats.style import Styler
 
+from dytemp.lab.studies import words
 from dytemp.lab.studies.claims import Finding
 from dytemp.lab.studies.statistics import mean_interval
 
@@ -24,7 +25,8 @@ def show(
     Parameters
     ----------
     table : DataFrame
-        Its index and columns have names that a reader understands.
+        Its index and columns have names that a reader understands; metrics get theirs here
+        (`dytemp.lab.studies.words`). A running index is left out.
     caption : str
         What to see, in one sentence.
     digits : int or mapping
@@ -53,14 +55,28 @@ def styled(
         style = style.highlight_max(subset=numbers, props="font-weight: bold")
     elif best == "min":
         style = style.highlight_min(subset=numbers, props="font-weight: bold")
+    style = style.format_index(_in_words, axis=0).format_index(_in_words, axis=1)
+    if isinstance(table.index, pd.RangeIndex) and table.index.name is None:
+        style = style.hide(axis="index")
     style = style.set_table_attributes('class="dataframe"')
     return style.set_caption(caption) if caption else style
 
 
+def _in_words(label: Any) -> Any:
+    if isinstance(label, float):
+        return f"{label:g}"
+    return words.metric(label) if isinstance(label, str) else label
+
+
 def verdicts(findings: Iterable[Finding]) -> None:
-    """Show verdicts: both words, the effect with its interval, the paper's, and what limits it."""
+    """Show verdicts: both words, the effect with its interval, the paper's, and what limits it.
+
+    A last sentence that several notes share, such as the study behind them, stands once, below.
+    """
     rows = []
-    for each in findings:
+    chosen = list(findings)
+    notes, shared = _said_once([each.note for each in chosen])
+    for each, note in zip(chosen, notes, strict=True):
         inside = {True: ", inside the interval", False: ", outside the interval", None: ""}
         paper = "" if each.paper_effect is None else f"{each.paper_effect:+.2f}"
         rows.append(
@@ -71,13 +87,57 @@ def verdicts(findings: Iterable[Finding]) -> None:
                 "effect [95 % interval]": effect(each),
                 "draws": str(each.draws or "–"),
                 "the paper's effect": paper + inside[each.holds_paper] if paper else "–",
-                "note": each.note,
+                "note": note,
             }
         )
     table = pd.DataFrame(rows).set_index("claim")
     style = styled(table, "Verdicts; both words are explained on the page of all claims.")
     wide: Any = {"selector": "td", "props": "text-align: left; vertical-align: top; min-width: 6em"}
     display(style.set_table_styles([wide]))  # type: ignore[no-untyped-call]
+    for sentence, places in shared.items():
+        named = ", ".join(chosen[place].claim for place in places)
+        display(Markdown(f"*{named}: {sentence}*"))  # type: ignore[no-untyped-call]
+
+
+def _said_once(notes: Sequence[str]) -> tuple[list[str], dict[str, list[int]]]:
+    """Take out of notes each last sentence that several share; return it with their places."""
+    parts = [note.rpartition(". ") for note in notes]
+    places: dict[str, list[int]] = {}
+    for place, (_, _, last) in enumerate(parts):
+        places.setdefault(last, []).append(place)
+    shared = {last: found for last, found in places.items() if last and len(found) > 1}
+    kept = [
+        (begin + point).strip() if last in shared else note
+        for note, (begin, point, last) in zip(notes, parts, strict=True)
+    ]
+    return kept, shared
+
+
+def footnotes(notes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the mark of each row of a table, and the footnotes that the marks stand for.
+
+    Parameters
+    ----------
+    notes : sequence of str
+        One for each row; the parts of a note are separated by semicolons. What is noted on every
+        row needs no mark and comes first.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, note in enumerate(notes):
+        for part in filter(None, note.split("; ")):
+            rows.setdefault(part, []).append(row)
+    together: dict[tuple[int, ...], list[str]] = {}
+    for part, where in rows.items():
+        together.setdefault(tuple(where), []).append(part)
+    common = together.pop(tuple(range(len(notes))), [])
+    marks: list[list[str]] = [[] for _ in notes]
+    found = [f"{'; '.join(common)[0].upper()}{'; '.join(common)[1:]}."] if common else []
+    for number, (places, parts) in enumerate(together.items(), start=1):
+        mark = str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        found.append(f"{mark} {'; '.join(parts)}.")
+        for row in places:
+            marks[row].append(mark)
+    return ["\u202f".join(each) for each in marks], found
 
 
 def effect(finding: Finding) -> str:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dytemp.lab import files, scales
-from dytemp.lab.studies import papers
+from dytemp.lab.studies import papers, words
 from dytemp.lab.studies.papers import listed
 from dytemp.lab.studies.statistics import Estimate, holm, mean_interval
 
@@ -81,7 +81,7 @@ class Contrast(NamedTuple):
 
     def __str__(self) -> str:
         where = "" if self.group == "all" else f", {self.group} classes"
-        return f"{self.method} minus {self.control}, {self.metric}{where}"
+        return f"{self.method} minus {self.control}, {words.metric(self.metric)}{where}"
 
 
 @dataclass(frozen=True)

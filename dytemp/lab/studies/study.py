@@ -19,19 +19,13 @@ from scipy.stats import spearmanr
 
 from dytemp import checks
 from dytemp.lab import scales
-from dytemp.lab.studies import claims, parallel, protocols
+from dytemp.lab.studies import claims, parallel, protocols, words
 from dytemp.lab.studies.runs import Run, find
 from dytemp.lab.studies.statistics import Estimate, mean_interval
+from dytemp.lab.studies.words import METRICS
 from dytemp.lab.training import Config
 
-#: Metrics of accuracy, as tables name them; a study gives them in percent.
-METRICS = {
-    "knn1": "kNN@1",
-    "knn10": "kNN@10",
-    "few_shot": "few-shot",
-    "long_tail": "long-tail",
-}
-GROUPS = ("all", "head", "mid", "tail")
+GROUPS = ("all", *words.GROUPS)
 SCOPES = {"recorded": "scaled down", "small": "scaled down", "paper": "replication"}
 
 Runs = Mapping[str, Mapping[int, Sequence[Run]]]  # by method and draw, one for each seed
@@ -541,10 +535,9 @@ class Study:
             By default all.
         """
         if metrics is None:
-            held_out = {"validation_knn1": "validation kNN@1"}
-            metrics = (held_out if self.chosen_on in held_out else {}) | {
-                name: label for name, label in METRICS.items() if name in self.run().metrics
-            }
+            found = self.run().metrics
+            metrics = {each: words.metric(each) for each in (self.chosen_on, *METRICS)}
+            metrics = {each: label for each, label in metrics.items() if each in found}
         return pd.DataFrame(
             {
                 label: {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -33,6 +36,22 @@ def test_every_colour_stands_out_from_the_page(page: str) -> None:
     colours = [each.color for each in (*figures.LOOKS.values(), *figures._SPARE)]
     colours += [figures.tau_colour(tau) for tau in TEMPERATURES]
     assert [colour for colour in colours if contrast(colour, page) < 3] == []
+
+
+def lab(colour: str) -> np.ndarray:
+    """CIELAB coordinates, in which distances are roughly what one sees."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    mixed = np.array([[0.412, 0.358, 0.180], [0.213, 0.715, 0.072], [0.019, 0.119, 0.950]]) @ linear
+    x, y, z = np.cbrt(mixed / [0.950, 1.0, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_neighbours_in_a_sweep_are_told_apart_by_their_colour() -> None:
+    sweep = [lab(figures.tau_colour(tau)) for tau in (0.07, 0.1, 0.2, 0.3, 0.5, 1.0)]
+    distances = [float(np.linalg.norm(b - a)) for a, b in itertools.pairwise(sweep)]
+    assert min(distances) > 25, distances
+    swing = lab(figures.LOOKS["TS"].color)
+    assert min(float(np.linalg.norm(each - swing)) for each in sweep) > 25
 
 
 def test_methods_that_appear_together_look_different() -> None:
@@ -159,6 +178,37 @@ def test_learned_temperatures_are_averaged_by_rank_and_drawn_for_each_draw() -> 
     found = dict(zip(means.get_xdata(), means.get_ydata(), strict=True))
     assert found == pytest.approx({2: 0.5, 1: 0.2})
     plt.close(figure)
+
+
+def test_tables_name_metrics_in_words_and_hide_a_running_index() -> None:
+    table = pd.DataFrame({"validation_knn1": [1.0, 2.0], "draw": [0.5, 0.25]})
+    page = tables.styled(table, digits={"validation_knn1": 2}).to_html()
+    assert "validation kNN@1" in page
+    assert "1.00" in page
+    assert "row_heading" not in page
+    named = table.set_axis([0.1, 0.3], axis="index").rename_axis(index="tau")
+    assert "row_heading level0 row0" in tables.styled(named).to_html()
+    assert ">0.1</th>" in tables.styled(named).to_html()
+
+
+def test_footnotes_number_what_is_noted_and_say_once_what_holds_for_all() -> None:
+    notes = ["one split; swapped digits", "one split", "one split; swapped digits; no bound"]
+    marks, found = tables.footnotes(notes)
+    assert marks == ["¹", "", "¹\u202f²"]
+    assert found == ["One split.", "¹ swapped digits.", "² no bound."]
+    assert tables.footnotes(["", ""]) == (["", ""], [])
+
+
+def test_what_several_verdicts_share_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(tables, "display", shown.append)
+    notes = {"C1": "Its own. The study (1.5 %).", "C2": "The study (1.5 %).", "C3": "Alone. Other."}
+    tables.verdicts(
+        Finding("ts", claim, "exact", "supported", note=note) for claim, note in notes.items()
+    )
+    table, sentence = shown
+    assert table.data["note"].tolist() == ["Its own.", "", "Alone. Other."]
+    assert sentence.data == "*C1, C2: The study (1.5 %).*"
 
 
 def test_tables_round_and_mark_the_best() -> None:

@@ -165,7 +165,7 @@ def test_claims_without_a_verdict_say_why(tmp_path: Path) -> None:
 def test_contrasts_are_read() -> None:
     head, tail = claims.rule("ts", "C6").contrasts
     assert head == Contrast("fixed 0.5", "fixed 0.1", "knn1", "head")
-    assert str(tail) == "fixed 0.1 minus fixed 0.5, knn1, tail classes"
+    assert str(tail) == "fixed 0.1 minus fixed 0.5, kNN@1, tail classes"
     twelve = claims.rule("ts", "C16")
     assert len(set(twelve.contrasts)) == 12
     assert twelve.paper_effect == pytest.approx(3.2375)
