@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown, display
@@ -23,7 +22,7 @@ from matplotlib.figure import Figure
 
 from dytemp.lab.studies import Study, words
 from dytemp.lab.studies.runs import Run
-from dytemp.lab.studies.study import GROUPS, as_row
+from dytemp.lab.studies.study import GROUPS
 
 Place = Literal[
     "best", "upper left", "upper right", "lower left", "lower right", "center left", "center right"
@@ -390,20 +389,4 @@ def ranks(means: pd.Series[float], critical: float) -> Figure:
         axes.plot(rank, place, color=each["color"], marker=each["marker"], markersize=6)
     axes.set_yticks(range(len(means))[::-1], [str(method) for method in means.index])
     axes.set_xlabel("mean rank over the draws (1: best of all)")
-    return figure
-
-
-def difference_curve(study: Study, method: str, control: str, metric: str = "knn1") -> Figure:
-    """Draw the paired difference over the epochs with its 95 % interval."""
-    epochs = study.curve(method, metric).index
-    rows = {e: as_row(study.difference(method, control, metric, epoch=int(e))) for e in epochs}
-    table = pd.DataFrame(rows).T
-    each = look(method)
-    figure, axes = plt.subplots(figsize=(8.5, 3.2))
-    places: npt.NDArray[Any] = epochs.to_numpy()
-    axes.fill_between(places, table["low"], table["high"], color=each["color"], alpha=0.25)
-    axes.plot(places, table["mean"], **each)
-    axes.axhline(0, color="black", linewidth=1)
-    label = words.metric(metric)
-    axes.set(xlabel="epoch", ylabel=f"{method} minus {control}\n(points of {label})")
     return figure
