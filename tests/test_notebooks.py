@@ -17,11 +17,14 @@ import nbformat
 import papermill
 import pytest
 from conftest import ROOT
+from ipykernel.ipkernel import IPythonKernel
+from jupyter_server.services.contents.filemanager import FileContentsManager
 from nbformat import NotebookNode
 
 from dytemp.lab.book import reading
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("**/*.ipynb"))  # and assignments, and solutions
 LONGEST_CELL = 20  # lines
 
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
@@ -149,6 +152,19 @@ def test_no_traces_of_papermill(path: Path) -> None:
     assert "papermill" not in notebook.metadata
     assert not [c.id for c in notebook.cells if {"papermill", "execution"} & c.metadata.keys()]
     assert tagged(path, "injected-parameters") == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_opening_and_saving_in_jupyter_changes_nothing(path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / path.name
+    copy.write_bytes(path.read_bytes())
+    manager = FileContentsManager(root_dir=str(tmp_path))
+    manager.save(manager.get(path.name), path.name)
+    assert copy.read_bytes() == path.read_bytes()
+    # A kernel that runs it writes what it is; only the version of Python may be another one.
+    stored, wanted = read(path).metadata["language_info"], IPythonKernel.language_info
+    assert stored | {"version": "any"} == wanted | {"version": "any"}
+    assert set(read(path).metadata) <= {"kernelspec", "language_info", "celltoolbar"}
 
 
 @each_chapter
