@@ -25,7 +25,7 @@ IMPORTS = "from dytemp.lab import scales\nfrom dytemp.lab.book import parameters
 GUARD = "parameters.check(globals(), scale=scales.NAMES)"
 LIVE = """
 import os, sys
-print(os.getcwd(), sys.executable, scale, os.environ["TQDM_DISABLE"], sep="\\n")
+print(os.getcwd(), sys.prefix, scale, os.environ["TQDM_DISABLE"], sep="\\n")
 print("run 1 of 1: done")
 print("no news")
 """
@@ -121,7 +121,7 @@ def test_reproduce_runs_in_the_notebooks_folder_with_this_interpreter(
     assert (output / "index.html").is_file()
     executed = nbformat.read(paths.build() / "notebooks" / "quick" / "01_good.ipynb", as_version=4)
     lines = executed.cells[-1].outputs[0].text.splitlines()
-    assert lines[:4] == [str(chapters), sys.executable, "quick", "1"]
+    assert lines[:4] == [str(chapters), sys.prefix, "quick", "1"]
     assert capfd.readouterr().err == ""
 
 
