@@ -378,10 +378,9 @@ def difference_figure(
 
 def comparison(method: str, table: pd.DataFrame) -> Figure:
     """Draw how far a rule is from each control (`dytemp.lab.studies.compare.differences`)."""
-    rows = table.xs("all", level="classes")
-    figure = difference_figure(rows.rename_axis(index=None), methods=list(rows.index))
-    axes = figure.axes[0]
-    axes.set(title=f"{method} minus ..., kNN@1: it does better to the right of the line")
+    rows = table[table.index.get_level_values("classes") == "all"].droplevel("classes")
+    figure = difference_figure(rows, methods=[str(control) for control in rows.index])
+    figure.axes[0].set_title(f"{method} minus the others, kNN@1: right of the line it does better")
     return figure
 
 

@@ -182,10 +182,10 @@ def comparison(study: Study, method: str, table: pd.DataFrame) -> str:
     best, draws = study.best_fixed(), len(study.draws)
     shown = table.apply(_cell, axis="columns").unstack("classes")[list(GROUPS)]
     shown = shown.reindex(table.index.unique("minus"))
-    everything = table.xs("all", level="classes")
-    shown["p (Holm)"] = everything["p (Holm)"].map("{:.2g}".format)
-    needed = everything["draws for 1 point"]
-    shown["draws for 1 point"] = ["-" if pd.isna(n) else f"{n:.0f}" for n in needed]
+    for name in ("p (Holm)", "draws for 1 point"):
+        shown[name] = [
+            _short(value) for value in table[name].unstack("classes")["all"][shown.index]
+        ]
     held_out = study.chosen_on.startswith("validation")
     judge = "validation images" if held_out else "test images, which flatters it a little"
     lines = [
@@ -199,9 +199,10 @@ def comparison(study: Study, method: str, table: pd.DataFrame) -> str:
         "",
     ]
     values = study.differences(method, best).tolist()
-    if draws < 2 or not (spread := deviation(values)).mean:
+    if len(set(values)) < 2:
         lines.append("A single draw, or equal ones, do not say how many a difference would take.")
     else:
+        spread = deviation(values)
         low, high = (pairs_needed(1.0, each) for each in (spread.mean, spread.high))
         lines.append(
             f"A true difference of one point to {best} would be found four times out of five with "
@@ -219,8 +220,11 @@ def comparison(study: Study, method: str, table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def _short(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
 def _cell(row: pd.Series[float]) -> str:
-    if pd.isna(row["low"]):
-        return f"{row['mean']:+.1f}"
-    star = "*" if row["p (Holm)"] < 0.05 else " "
-    return f"{row['mean']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]{star}"
+    mean, low, high, p_value = (float(row[name]) for name in ("mean", "low", "high", "p (Holm)"))
+    star = "*" if p_value < 0.05 else " "
+    return f"{mean:+.1f}" if pd.isna(low) else f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]{star}"

@@ -123,7 +123,7 @@ class Plan:
                 sum(runs.load(file).seconds.values()) for file in self.found.values()
             )
             cost = f"{each:.3g} s each as recorded, {count * each / 60:.2g} minutes of one core"
-        return f"{here}.\nTo be trained, {count} runs ({what}): {cost}."
+        return f"{here}.\nTo be trained, {count} runs ({what}):\n{cost}."
 
     def study(self) -> Study:
         """Train what is missing, and return the study."""

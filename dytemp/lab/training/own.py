@@ -125,8 +125,8 @@ class _Called(PairLoss):
     def set_epoch(self, epoch: float) -> None:
         super().set_epoch(epoch)
         for module in self.inner.modules():
-            if hasattr(module, "set_epoch"):
-                module.set_epoch(epoch)
+            if callable(tell := getattr(module, "set_epoch", None)):
+                tell(epoch)
 
     def forward(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         z1, z2, index = self.enter(z1, z2, index)
