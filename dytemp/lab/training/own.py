@@ -141,11 +141,11 @@ class _Called(PairLoss):
 
 
 @contextmanager
-def blamed(spec: Mapping[str, Any]) -> Iterator[None]:
+def blamed(spec: Mapping[str, Any], always: bool = False) -> Iterator[None]:
     """Turn what goes wrong in a rule of a specification into a `RuleError`, which names the line.
 
     It went wrong there if a line of the file was at work, or code that was handed the rule, and a
-    training that diverges under a rule is the rule's, too.
+    training that diverges under a rule is the rule's, too; `always`: nothing else is at work.
     """
     try:
         yield
@@ -153,18 +153,19 @@ def blamed(spec: Mapping[str, Any]) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         for rule in rules(spec):
-            if line := _blame(error, rule["source"]):
+            if line := _blame(error, rule["source"], always):
                 first = (str(error).splitlines() or [""])[0]
                 problem = f"{type(error).__name__}: {first}" if first else type(error).__name__
                 raise RuleError(line, problem) from error
         raise
 
 
-def _blame(error: BaseException, source: str) -> int | None:
+def _blame(error: BaseException, source: str, always: bool) -> int | None:
     """Return the line of a text that an error comes from, if it does."""
     if isinstance(error, SyntaxError) and error.filename == _file(source):
         return error.lineno or 1
-    kind, line, near = _classes.get(source), None, isinstance(error, FloatingPointError)
+    kind, line = _classes.get(source), None
+    near = always or isinstance(error, FloatingPointError)
     trace: TracebackType | None = error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == _file(source):
