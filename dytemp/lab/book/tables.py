@@ -189,7 +189,7 @@ def comparison(study: Study, method: str, table: pd.DataFrame) -> str:
     held_out = study.chosen_on.startswith("validation")
     judge = "validation images" if held_out else "test images, which flatters it a little"
     lines = [
-        f"{study}; learning rate {study.protocol().loc['learning rate', 'here']}",
+        f"{study}; learning rate {study.protocol()['here']['learning rate']}",
         f"{best} is the best fixed temperature, by kNN@1 on {judge}.",
         "",
         f"{method} minus each of the others: points of kNN@1 [95 % interval over {draws} draws],",
