@@ -11,6 +11,9 @@ import pytest
 import torch
 from conftest import ROOT
 
+from dytemp.lab.studies import compare
+from dytemp.lab.training import Config
+
 PAGE = (ROOT / "book" / "use_it.md").read_text(encoding="utf-8")
 SECTIONS = re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
 # The example for torchrun, below a smaller heading, runs in test_losses_distributed.py.
@@ -37,7 +40,16 @@ def test_page_has_all_ways_of_use() -> None:
         "Lightning",
         "Models of lightly",
         "Towers of open_clip",
+        "A rule of your own",
     ]
+
+
+def test_the_rule_can_be_compared(tmp_path: Path) -> None:
+    file = tmp_path / "my_rule.py"
+    file.write_text(SNIPPETS["A rule of your own"], encoding="utf-8")
+    loss = compare.specification(file, epochs=4)
+    assert loss["temperature"]["epochs"] == 4
+    compare.try_out(Config(loss=loss, epochs=4))
 
 
 @pytest.mark.parametrize("title", SNIPPETS)

@@ -1,5 +1,6 @@
 """The command line: ``python -m dytemp reproduce | train | fetch | verify | claims | report``.
 
+For a rule of one's own: ``python -m dytemp compare my_rule.py``.
 For a class: ``python -m dytemp assignments | grade``.
 """
 
@@ -70,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train one run, or load it if it is recorded")
     train.add_argument("config", type=Path, metavar="CONFIG.yaml")
     train.set_defaults(command=_train)
+
+    compare = commands.add_parser("compare", help="train a rule of your own beside all others")
+    compare.add_argument("file", type=Path, metavar="my_rule.py", help="a temperature or a loss")
+    compare.add_argument("--scale", choices=scales.NAMES[1:], default="quick")
+    compare.add_argument("--draws", type=int, metavar="N", help="default: those of the comparison")
+    compare.set_defaults(command=_compare)
 
     fetch = commands.add_parser("fetch", help="download a public data set")
     fetch.add_argument("name", choices=("cifar10", "cifar100", "stl10"))
@@ -175,6 +182,24 @@ def _fetch(options: argparse.Namespace) -> int:
     found = datasets.load(options.name, folder, download=True)
     images = f"{len(found.train_images)} + {len(found.test_images)} images"
     print(f"{options.name}: {images} in {folder}; DYTEMP_DATA={folder} makes it known")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from dytemp.lab.book import figures, tables
+    from dytemp.lab.studies import compare
+
+    draws = options.draws and range(1, 1 + checks.integer("--draws", options.draws, at_least=1))
+    with compare.naming(options.file):
+        plan = compare.plan(options.file, options.scale, draws)
+        print(plan, flush=True)
+        study = plan.study()
+    table = compare.differences(study, plan.method)
+    print(f"\n{tables.comparison(study, plan.method, table)}")
+    picture = paths.build() / f"compare_{options.file.stem}_{options.scale}.png"
+    figures.style()
+    figures.save(figures.comparison(plan.method, table), picture)
+    print(f"figure: {picture}")
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -373,6 +374,21 @@ def difference_figure(
     figure, axes = plt.subplots(figsize=(8.5, 0.34 * len(table) + 1.1))
     differences(axes, table, unit, methods)
     return figure
+
+
+def comparison(method: str, table: pd.DataFrame) -> Figure:
+    """Draw how far a rule is from each control (`dytemp.lab.studies.compare.differences`)."""
+    rows = table[table.index.get_level_values("classes") == "all"].droplevel("classes")
+    figure = difference_figure(rows, methods=[str(control) for control in rows.index])
+    figure.axes[0].set_title(f"{method} minus the others, kNN@1: right of the line it does better")
+    return figure
+
+
+def save(figure: Figure, file: Path) -> None:
+    """Write a figure to a file, and close it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file)
+    plt.close(figure)
 
 
 def ranks(means: pd.Series[float], critical: float) -> Figure:

@@ -1,4 +1,4 @@
-"""Tables and verdicts as a reader sees them: frames, never text."""
+"""Tables and verdicts as a reader sees them: frames, and text for the command line alone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pandas as pd
 from IPython.display import Markdown, display
 from pandas.io.formats.style import Styler
 
-from dytemp.lab.studies import words
+from dytemp.lab.studies import Study, compare, words
 from dytemp.lab.studies.claims import Finding
-from dytemp.lab.studies.statistics import mean_interval
+from dytemp.lab.studies.statistics import deviation, mean_interval, pairs_needed
+from dytemp.lab.studies.study import GROUPS
 
 
 def show(
@@ -164,3 +165,66 @@ def by_draw(table: pd.DataFrame, caption: str = "", digits: int = 2) -> None:
         str(mean_interval(values.tolist())) for _, values in table.items()
     ]
     show(shown, caption, digits)
+
+
+def comparison(study: Study, method: str, table: pd.DataFrame) -> str:
+    """Return the report on a rule of one's own as a text.
+
+    Parameters
+    ----------
+    study : Study
+        From `dytemp.lab.studies.compare.Plan`.
+    method : str
+        The rule.
+    table : DataFrame
+        Its `dytemp.lab.studies.compare.differences`.
+    """
+    best, draws = study.best_fixed(), len(study.draws)
+    shown = table.apply(_cell, axis="columns").unstack("classes")[list(GROUPS)]
+    shown = shown.reindex(table.index.unique("minus"))
+    for name in ("p (Holm)", "draws for 1 point"):
+        shown[name] = [
+            _short(value) for value in table[name].unstack("classes")["all"][shown.index]
+        ]
+    held_out = study.chosen_on.startswith("validation")
+    judge = "validation images" if held_out else "test images, which flatters it a little"
+    lines = [
+        f"{study}; learning rate {study.protocol()['here']['learning rate']}",
+        f"{best} is the best fixed temperature, by kNN@1 on {judge}.",
+        "",
+        f"{method} minus each of the others: points of kNN@1 [95 % interval over {draws} draws],",
+        "for all classes and for the frequent (head), middle and rare ones (tail)",
+        shown.rename_axis(index=None, columns=None).to_string(),
+        f"* p below 0.05 after Holm's correction for all {len(table)} intervals of this table",
+        "",
+    ]
+    values = study.differences(method, best).tolist()
+    if len(set(values)) < 2:
+        lines.append("A single draw, or equal ones, do not say how many a difference would take.")
+    else:
+        spread = deviation(values)
+        low, high = (pairs_needed(1.0, each) for each in (spread.mean, spread.high))
+        lines.append(
+            f"A true difference of one point to {best} would be found four times out of five with "
+            f"{low} draws,\nor with {high} if these {draws} show too little scatter (upper end of "
+            f"the deviation, {spread.mean:.2g} [{spread.low:.2g}, {spread.high:.2g}] points)."
+        )
+    configs = [study.config(method), study.config(best)]
+    ours, theirs = (1000 * each for each in compare.loss_seconds(configs, sum(study.run().counts)))
+    seconds = [run.seconds["training"] for group in study.runs[method].values() for run in group]
+    step = 1000 * float(pd.Series(seconds).median()) / study.updates
+    lines.append(
+        f"Cost: a training step took {step:.3g} ms (median of {len(seconds)} runs). The loss "
+        f"alone, timed here:\n{ours:.2g} ms, that of {best} {theirs:.2g} ms."
+    )
+    return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _cell(row: pd.Series[float]) -> str:
+    mean, low, high, p_value = (float(row[name]) for name in ("mean", "low", "high", "p (Holm)"))
+    star = "*" if p_value < 0.05 else " "
+    return f"{mean:+.1f}" if pd.isna(low) else f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]{star}"

@@ -155,7 +155,7 @@ class Study:
         return {
             method: float(spec["temperature"])
             for method, spec in specs.items()
-            if spec["name"] == "NTXent" and isinstance(spec["temperature"], (int, float))
+            if spec["name"] == "NTXent" and isinstance(spec.get("temperature"), (int, float))
         }
 
     @property

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dytemp import checks, losses, schedules
-from dytemp.lab.training import augment, optimizers
+from dytemp.lab.training import augment, optimizers, own
 from dytemp.losses.pairs import PairLoss
 
 PAIRS = ("views", "captions")
@@ -109,8 +109,11 @@ class Config:
         object.__setattr__(self, "loss", _plain("loss", self.loss))
         _resolve(self.loss, losses, "loss")
         try:
-            with torch.random.fork_rng(devices=[]):  # a trial, so that a mistake shows up here
-                build_loss(self.loss, size=2, labels=torch.zeros(2, dtype=torch.int64), dim=2)
+            # A trial, so that a mistake shows up here; but reading a record must execute nothing.
+            with torch.random.fork_rng(devices=[]):
+                if not any(own.rules(self.loss)):
+                    labels = torch.zeros(2, dtype=torch.int64)
+                    build_loss(self.loss, size=2, labels=labels, dim=2)
         except (RuntimeError, OverflowError) as error:  # a size that no memory holds
             first = str(error).splitlines()[0]
             raise ValueError(f"{describe(self.loss)} cannot be built: {first:.120}") from error
@@ -208,6 +211,7 @@ def build_loss(
         ``{"name": "NTXent", "temperature": 0.2}``: a class of `dytemp.losses` and its arguments.
         A temperature other than a number is described in the same way, with a class of
         `dytemp.schedules`, and so are the bounds of a temperature that are schedules themselves.
+        With a ``source``, the text of a file, the class is the one that it defines.
     size, labels, dim
         Number of training samples, their classes (int64), length of the embeddings: passed to the
         classes that take them, unless the specification does.
@@ -230,12 +234,18 @@ def describe(spec: Mapping[str, Any]) -> str:
             return f"[{', '.join(map(text, value))}]"
         return describe(value) if isinstance(value, Mapping) else str(value)
 
-    arguments = (f"{name}={text(value)}" for name, value in spec.items() if name != "name")
+    short = dict(spec) | ({"source": own.digest(spec["source"])} if "source" in spec else {})
+    arguments = (f"{name}={text(value)}" for name, value in short.items() if name != "name")
     return f"{spec['name']}({', '.join(arguments)})"
 
 
 def _build(spec: Mapping[str, Any], module: ModuleType, known: Mapping[str, Any]) -> nn.Module:
-    kind = _resolve(spec, module, module.__name__)
+    if "source" in spec:
+        kind = own.load(spec["source"])
+        if issubclass(kind, schedules.Temperature) != (module is schedules):
+            raise ValueError(f"{kind.__name__} is no name in {module.__name__}")
+    else:
+        kind = _resolve(spec, module, module.__name__)
     wanted = inspect.signature(kind).parameters
     arguments = {name: value for name, value in known.items() if name in wanted}
 
@@ -244,18 +254,23 @@ def _build(spec: Mapping[str, Any], module: ModuleType, known: Mapping[str, Any]
             return [made(entry) for entry in value]
         return _build(value, schedules, known) if isinstance(value, Mapping) else value
 
-    arguments |= {name: made(value) for name, value in spec.items() if name != "name"}
+    named = {name: value for name, value in spec.items() if name not in ("name", "source")}
+    arguments |= {name: made(value) for name, value in named.items()}
     try:
         inspect.signature(kind).bind(**arguments)
     except TypeError as error:
         raise TypeError(f"{spec['name']}: {error}; it takes {', '.join(wanted)}") from None
-    return kind(**arguments)
+    return own.watched(kind(**arguments)) if "source" in spec else kind(**arguments)
 
 
 def _resolve(spec: object, module: ModuleType, where: str) -> type[nn.Module]:
     """Return the class that a specification names; refuse unknown names and arguments."""
     if not isinstance(spec, Mapping) or "name" not in spec:
         raise ValueError(f"{where} must be a mapping with a name, got {spec!r}")
+    if "source" in spec:  # what is in it shows where it is built
+        if not isinstance(spec["name"], str) or not isinstance(spec["source"], str):
+            raise ValueError(f"{where} from a file must have a name and a text, got {spec!r}")
+        return nn.Module
     names = list(_public(module))
     checks.choice(f"name of {where}", spec["name"], names)
     kind: type[nn.Module] = getattr(module, spec["name"])

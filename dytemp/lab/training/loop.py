@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from dytemp.lab import datasets, files
-from dytemp.lab.training import augment, distributed, hardware, optimizers, pairings
+from dytemp.lab.training import augment, distributed, hardware, optimizers, own, pairings
 from dytemp.lab.training.configuration import Config, build_loss, describe
 from dytemp.lab.training.evaluation import evaluate
 from dytemp.lab.training.outcome import History, Outcome
@@ -77,7 +77,7 @@ def train(
     MemoryError
         If there is too little memory for a run of this size.
     """
-    with distributed.processes(), _enough_memory():
+    with distributed.processes(), own.blamed(config.loss), _enough_memory():
         dataset = datasets.load(config.data, root)
         content = datasets.fingerprint(dataset)
         distributed.agree({"configuration": config.key, "data": content})
@@ -358,7 +358,7 @@ class _Session:
         arrays = {
             name: value.detach().cpu().numpy()
             for name, value in learned.items()
-            if isinstance(value, Tensor) and len(value) == len(self.labels)
+            if isinstance(value, Tensor) and value.shape == self.labels.shape
         }
         if arrays:
             arrays["labels"] = self.labels.numpy()
