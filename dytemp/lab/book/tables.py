@@ -206,16 +206,17 @@ def comparison(study: Study, method: str, table: pd.DataFrame) -> str:
         low, high = (pairs_needed(1.0, each) for each in (spread.mean, spread.high))
         lines.append(
             f"A true difference of one point to {best} would be found four times out of five with "
-            f"{low} draws,\nor with {high} if these {draws} show too little scatter (upper end of "
-            f"the deviation, {spread.mean:.2g} [{spread.low:.2g}, {spread.high:.2g}] points)."
+            f"{low} draws,\nor with {high} at the upper end of the deviation of the "
+            f"differences, {spread.mean:.2g} [{spread.low:.2g}, {spread.high:.2g}] points."
         )
     configs = [study.config(method), study.config(best)]
     ours, theirs = (1000 * each for each in compare.loss_seconds(configs, sum(study.run().counts)))
     seconds = [run.seconds["training"] for group in study.runs[method].values() for run in group]
     step = 1000 * float(pd.Series(seconds).median()) / study.updates
     lines.append(
-        f"Cost: a training step took {step:.3g} ms (median of {len(seconds)} runs). The loss "
-        f"alone, timed here:\n{ours:.2g} ms, that of {best} {theirs:.2g} ms."
+        f"Cost: a training step took {step:.3g} ms (median of {len(seconds)} runs; the wall "
+        f"clock, with whatever else the machine did).\nThe loss alone, timed here: {ours:.2g} ms, "
+        f"that of {best} {theirs:.2g} ms."
     )
     return "\n".join(lines)
 
