@@ -75,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="train a rule of your own beside all others")
     compare.add_argument("file", type=Path, metavar="my_rule.py", help="a temperature or a loss")
     compare.add_argument("--scale", choices=scales.NAMES[1:], default="quick")
-    compare.add_argument("--draws", type=int, metavar="N", help="default: those of the comparison")
+    compare.add_argument("--draws", type=int, metavar="N", help="default: those of the study")
+    compare.add_argument("--study", default="comparison", help="default: comparison")
     compare.set_defaults(command=_compare)
 
     fetch = commands.add_parser("fetch", help="download a public data set")
@@ -189,16 +190,18 @@ def _compare(options: argparse.Namespace) -> int:
     from dytemp.lab.book import figures, tables
     from dytemp.lab.studies import compare
 
-    draws = options.draws and range(1, 1 + checks.integer("--draws", options.draws, at_least=1))
+    draws = None
+    if options.draws is not None:
+        draws = range(1, 1 + checks.integer("--draws", options.draws, at_least=1))
     with compare.naming(options.file):
-        plan = compare.plan(options.file, options.scale, draws)
+        plan = compare.plan(options.file, options.scale, draws, options.study)
         print(plan, flush=True)
         study = plan.study()
     table = compare.differences(study, plan.method)
     print(f"\n{tables.comparison(study, plan.method, table)}")
-    picture = paths.build() / f"compare_{options.file.stem}_{options.scale}.png"
+    picture = paths.build() / f"{study.name}_{options.file.stem}_{options.scale}.png"
     figures.style()
-    figures.save(figures.comparison(plan.method, table), picture)
+    figures.save(figures.comparison(study, plan.method, table), picture)
     print(f"figure: {picture}")
     return 0
 

@@ -376,11 +376,19 @@ def difference_figure(
     return figure
 
 
-def comparison(method: str, table: pd.DataFrame) -> Figure:
+def comparison(study: Study, method: str, table: pd.DataFrame) -> Figure:
     """Draw how far a rule is from each control (`dytemp.lab.studies.compare.differences`)."""
+    config, draws = study.config(method), len(study.draws)
+    judge = "validation" if study.chosen_on.startswith("validation") else "test"
     rows = table[table.index.get_level_values("classes") == "all"].droplevel("classes")
     figure = difference_figure(rows, methods=[str(control) for control in rows.index])
     figure.axes[0].set_title(f"{method} minus the others, kNN@1: right of the line it does better")
+    figure.supxlabel(
+        f"{config.data}, scale {study.scale}, {config.epochs} epochs; mean and t interval over "
+        f"{draws} draw{'s' * (draws > 1)}, all classes.\n{study.best_fixed()} is the best fixed "
+        f"temperature on the {judge} images.",
+        fontsize="small",
+    )
     return figure
 
 

@@ -11,7 +11,7 @@ from pandas.io.formats.style import Styler
 
 from dytemp.lab.studies import Study, compare, words
 from dytemp.lab.studies.claims import Finding
-from dytemp.lab.studies.statistics import deviation, mean_interval, pairs_needed
+from dytemp.lab.studies.statistics import mean_interval, pairs_needed
 from dytemp.lab.studies.study import GROUPS
 
 
@@ -198,11 +198,10 @@ def comparison(study: Study, method: str, table: pd.DataFrame) -> str:
         f"* p below 0.05 after Holm's correction for all {len(table)} intervals of this table",
         "",
     ]
-    values = study.differences(method, best).tolist()
-    if len(set(values)) < 2:
+    spread = compare.scatter(study.differences(method, best))
+    if spread is None:
         lines.append("A single draw, or equal ones, do not say how many a difference would take.")
     else:
-        spread = deviation(values)
         low, high = (pairs_needed(1.0, each) for each in (spread.mean, spread.high))
         lines.append(
             f"A true difference of one point to {best} would be found four times out of five with "

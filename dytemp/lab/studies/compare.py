@@ -1,4 +1,4 @@
-"""A rule from a file of one's own on the draws of the comparison, beside its recorded controls."""
+"""A rule from a file of one's own on the draws of a study, beside its recorded controls."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
 from dytemp.lab import scales
 from dytemp.lab.studies import parallel, protocols, runs
-from dytemp.lab.studies.statistics import deviation, holm, pairs_needed
+from dytemp.lab.studies.statistics import Estimate, deviation, holm, pairs_needed
 from dytemp.lab.studies.study import GROUPS, Study, as_row
 from dytemp.lab.training import Config, own
 from dytemp.lab.training.configuration import build_loss
@@ -37,7 +38,7 @@ def specification(file: Path, epochs: int) -> dict[str, Any]:
     """
     content = file.read_bytes()
     try:
-        source = content.decode("utf-8").replace("\r\n", "\n")
+        source = content.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise own.RuleError(line, "the file is no text in UTF-8") from error
@@ -86,19 +87,21 @@ class Plan:
     method : str
         What the rule is called: the name of its file.
     configs : dict
-        The runs, by method and draw: of the rule, of the main methods, and of each other method
-        that is recorded on all draws.
+        The runs, by method and draw: of the rule, of the methods that it needs (of the comparison
+        the main ones), and of each other method that is recorded on all draws.
     found : dict
         The files of those that are recorded, by key.
     store : Path
         Where the others will be recorded.
-    scale : str
+    name, scale : str
+        Of the study; see `dytemp.lab.studies.study.load`.
     """
 
     method: str
     configs: protocols.Configs
     found: Mapping[str, Path]
     store: Path
+    name: str
     scale: str
 
     @property
@@ -135,7 +138,7 @@ class Plan:
             }
             for method, by_draw in self.configs.items()
         }
-        return Study("comparison", self.scale, done)
+        return Study(self.name, self.scale, done)
 
     def _file(self, config: Config) -> Path:
         file = self.found.get(config.key) or runs.find(config.key, self.store)
@@ -143,7 +146,9 @@ class Plan:
         return file
 
 
-def plan(file: Path, scale: str, draws: Sequence[int] | None = None) -> Plan:
+def plan(
+    file: Path, scale: str, draws: Sequence[int] | None = None, name: str = "comparison"
+) -> Plan:
     """Try a rule out and return what its comparison needs.
 
     Parameters
@@ -153,24 +158,38 @@ def plan(file: Path, scale: str, draws: Sequence[int] | None = None) -> Plan:
     scale : str
         ``"quick"``, ``"small"`` or ``"paper"``.
     draws : sequence of int, optional
-        By default those of the comparison at this scale.
+        By default those of the study at this scale.
+    name : str
+        The study, one with fixed temperatures.
+
+    Raises
+    ------
+    dytemp.lab.training.own.RuleError
+        If the file misbehaves.
+    ValueError
+        For an unknown study, one without a fixed temperature, or a file named as a method.
     """
-    every = protocols.configs("comparison", scale, draws)
+    every = protocols.configs(name, scale, draws)
+    if not any(method.startswith("fixed ") for method in every):
+        raise ValueError(f"study {name!r} has no fixed temperature to compare a rule with")
+    if file.name in every:
+        raise ValueError(f"the file must not be named as a method of the study, got {file.name!r}")
     like = next(iter(every.values()))
     loss = specification(file, next(iter(like.values()))[0].epochs)
     mine = {k: tuple(dataclasses.replace(c, loss=loss) for c in g) for k, g in like.items()}
     try_out(next(iter(mine.values()))[0])
     store, found = scales.store(scale), {}
+    needed = protocols.MAIN if name == "comparison" else tuple(every)
     configs = {file.name: mine}
     for method, by_draw in every.items():
         keys = [config.key for group in by_draw.values() for config in group]
-        if method in protocols.MAIN or all(_recorded(key, store) for key in keys):
+        if method in needed or all(_recorded(key, store) for key in keys):
             configs[method] = by_draw
     for by_draw in configs.values():
         for config in (config for group in by_draw.values() for config in group):
             if where := _recorded(config.key, store):
                 found[config.key] = where
-    return Plan(file.name, configs, found, store, scale)
+    return Plan(file.name, configs, found, store, name, scale)
 
 
 def _recorded(key: str, store: Path) -> Path | None:
@@ -186,7 +205,8 @@ def differences(study: Study, method: str, metric: str = "knn1") -> pd.DataFrame
     DataFrame
         One row for each control and group of classes: ``mean``, ``low``, ``high`` (points),
         ``draws``, ``p (Holm)``, adjusted for all rows, and the ``draws for 1 point``: how many find
-        a true difference of one point four times out of five.
+        a true difference of one point four times out of five. A difference that is the same on
+        every draw has no interval: it does not say how it scatters.
     """
     best = study.best_fixed()
     controls = [best, *(m for m in study.methods if m not in {method, *study.fixed})]
@@ -194,13 +214,25 @@ def differences(study: Study, method: str, metric: str = "knn1") -> pd.DataFrame
     for control in controls:
         for group in GROUPS:
             found = study.difference(method, control, metric, group)
-            each = study.differences(method, control, metric, group).tolist()
-            spread = deviation(each).mean if len(each) > 1 else float("nan")
-            needed = pairs_needed(1.0, spread) if spread > 0 else float("nan")
-            rows[control, group] = as_row(found) | {"draws for 1 point": needed}
-            p_values.append(found.p_value)
+            row = as_row(found) | {"draws for 1 point": float("nan")}
+            if spread := scatter(study.differences(method, control, metric, group)):
+                row["draws for 1 point"] = pairs_needed(1.0, spread.mean)
+            else:
+                row |= {"low": float("nan"), "high": float("nan")}
+            rows[control, group] = row
+            p_values.append(found.p_value if spread else 1.0)
     table = pd.DataFrame(rows).T.rename_axis(index=["minus", "classes"])
     return table.assign(**{"p (Holm)": holm(p_values)}).astype({"draws": int})
+
+
+def scatter(differences: pd.Series[float]) -> Estimate | None:
+    """Return how differences scatter over draws; None for a single draw, or if all are equal.
+
+    Accuracies on few images are often equal by chance, up to rounding: no sign of certainty.
+    """
+    if np.ptp(differences.to_numpy()) < 1e-9:
+        return None
+    return deviation(differences.tolist())
 
 
 def loss_seconds(configs: Sequence[Config], size: int, repetitions: int = 20) -> list[float]:

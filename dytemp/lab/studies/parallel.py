@@ -120,6 +120,8 @@ def _work(config: Config, folder: Path, parent: int | None) -> str:
     """Train one run in a worker, quietly, and return its line."""
     if parent is not None:
         _follow(parent)
+        # No bars here; a lock between processes would be left behind, with a warning.
+        tqdm.set_lock(threading.RLock())
     with contextlib.redirect_stdout(io.StringIO()):
         return str(runs.get(config, folder, label=None))
 

@@ -275,7 +275,8 @@ def power(difference: float, deviation: float, pairs: int, level: float = 0.05) 
         return level
     # The square of t has a noncentral F distribution: both tails in one, and no loss of digits.
     limit = stats.f.ppf(1 - level, 1, pairs - 1)
-    return float(stats.ncf(1, pairs - 1, pairs * shift**2).sf(limit))
+    noncentrality = min(pairs * shift * shift, 1e18)  # from 1e21 on SciPy answers with NaN
+    return float(stats.ncf(1, pairs - 1, noncentrality).sf(limit))
 
 
 def pairs_needed(

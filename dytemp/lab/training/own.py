@@ -108,7 +108,8 @@ def _problem(value: object, wanted: tuple[int, ...], positive: bool) -> str:
         own in (1, size) for own, size in zip(value.shape[::-1], wanted[::-1], strict=False)
     )
     if not fits:
-        return f"shape {tuple(value.shape)}, which does not fit {tuple(wanted)}"
+        asked = f"which does not fit {tuple(wanted)}" if wanted else "not a single number"
+        return f"shape {tuple(value.shape)}, {asked}"
     if not bool(torch.isfinite(value).all()):
         return "NaN or inf"
     return "a temperature that is not above 0" if positive and bool((value <= 0).any()) else ""

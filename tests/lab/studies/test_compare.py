@@ -44,7 +44,12 @@ MISBEHAVIOUR = {  # the text of a file, the line to blame, what is said
     "no tensor": (method("return 0.5", "Temperature", SEEN), 5, "returned float, not a tensor"),
     "shape": (method("return similarity[0, :3]", "Temperature", SEEN), 5, r"shape \(3,\)"),
     "sign": (method("return -similarity.exp()", "Temperature", SEEN), 5, "not above 0"),
-    "loss with a shape": (method("return z1", "nn.Module", "forward(self, z1, z2)"), 5, "shape"),
+    "missing import": ("import torch\nimport not_there\n", 2, "No module named 'not_there'"),
+    "loss with a shape": (
+        method("return z1", "nn.Module", "forward(self, z1, z2)"),
+        5,
+        r"shape \(8, 16\), not a single number",
+    ),
     "loss of NaN": (
         method("return (z1 * torch.nan).sum()", "nn.Module", "forward(self, z1, z2)"),
         5,
@@ -119,6 +124,8 @@ def test_no_text_at_all(small: Path, capsys: pytest.CaptureFixture[str]) -> None
     file.write_bytes(b"# fine\n# \xff\n")
     assert cli.main(["compare", str(file)]) == 1
     assert f"{file}, line 2: the file is no text in UTF-8" in capsys.readouterr().err
+    file.write_text(HALF, encoding="utf-8-sig")  # as some editors on Windows save it
+    assert compare.specification(file, 2)["temperature"]["source"] == HALF
     assert cli.main(["compare", str(small / "missing.py")]) == 1
     assert "missing.py" in capsys.readouterr().err
 
@@ -130,6 +137,54 @@ def test_what_goes_wrong_in_training_only_is_blamed_too(small: Path) -> None:
         runs.get(run, small / "store")
     with pytest.raises(FileNotFoundError, match="elsewhere"):  # not the rule's fault
         runs.get(config(loss=run.loss, data="elsewhere"), small / "store")
+
+
+def test_workers_train_and_blame(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DYTEMP_JOBS", "2")
+    # A trial has 16 views: this goes wrong in the training only.
+    line = "return similarity * 0 + (0.5 if len(similarity) == 16 else torch.nan)"
+    file = write(small, method(line, "Temperature", SEEN))
+    assert cli.main(["compare", str(file), "--draws", "2"]) == 1
+    printed = capsys.readouterr()
+    assert "To be trained, 10 runs" in printed.out
+    assert f"dytemp: {file}, line 5: Rule returned NaN or inf\n" in printed.err
+    assert "Traceback" not in printed.err
+
+
+def test_a_schedule_follows_the_epochs(small: Path) -> None:
+    source = HEAD + (
+        "class Falling(OfTime):\n"
+        "    def __init__(self, epochs):\n"
+        "        super().__init__()\n"
+        "        self.epochs = epochs\n"
+        "    def at(self, epoch):\n"
+        "        return 1 - epoch / (2 * self.epochs)\n"
+    )
+    run = compare.plan(write(small, source), "quick", (1,)).configs["my_rule.py"][1][0]
+    assert run.epochs == 2
+    curve = runs.get(run, small / "store").curves["temperature"]
+    assert curve == pytest.approx([0.75, 0.5])
+
+
+def test_what_a_rule_cannot_be_compared_with(small: Path) -> None:
+    file = write(small, HALF)
+    with pytest.raises(ValueError, match="'isogclr_balanced' has no fixed temperature"):
+        compare.plan(file, "quick", name="isogclr_balanced")
+    with pytest.raises(ValueError, match="study must be one of"):
+        compare.plan(file, "quick", name="other")
+    with pytest.raises(ValueError, match="not be named as a method .* 'TS'"):
+        compare.plan(write(small, HALF, "TS"), "quick")
+    with pytest.raises(ValueError, match="--draws must be at least 1, got 0"):
+        cli._compare(cli._parser().parse_args(["compare", str(file), "--draws", "0"]))
+
+
+def test_another_study_is_compared_with(small: Path) -> None:
+    plan = compare.plan(write(small, HALF), "quick", (3,), "own")
+    assert list(plan.configs) == ["my_rule.py", *protocols.configs("own", "quick", (3,))]
+    assert set(plan.missing) == set(plan.configs)  # nobody has recorded toy data
+    assert (plan.name, plan.scale) == ("own", "quick")
 
 
 def test_another_process_can_build_and_blame(tmp_path: Path) -> None:
@@ -153,7 +208,7 @@ def test_a_temperature_is_compared(small: Path, capsys: pytest.CaptureFixture[st
     assert "fixed 0.1: 2" in out
     assert "my_rule.py minus each of the others" in out
     assert "learning rate 0.5" in out
-    picture = paths.build() / "compare_my_rule_quick.png"
+    picture = paths.build() / "comparison_my_rule_quick.png"
     assert f"figure: {picture}" in out
     assert picture.read_bytes()[:4] == b"\x89PNG"
 
@@ -169,8 +224,14 @@ def test_a_temperature_is_compared(small: Path, capsys: pytest.CaptureFixture[st
             study.difference("my_rule.py", control, "knn1", group),
             table.loc[control, group],
         )
-        assert (found.mean, found.low, found.high) == (row["mean"], row["low"], row["high"])
-        assert row["p (Holm)"] >= found.p_value
+        assert row["mean"] == found.mean
+        each = study.differences("my_rule.py", control, "knn1", group)
+        if each.std() < 1e-9:  # equal on both draws, which says nothing about others
+            assert row[["low", "high", "draws for 1 point"]].isna().all()
+            assert row["p (Holm)"] == 1
+        else:
+            assert (found.low, found.high) == (row["low"], row["high"])
+            assert row["p (Holm)"] >= found.p_value
     assert list(table.index.unique("minus")) == [study.best_fixed(), "TS", "DySTreSS"]
 
     write(small, HALF + "# another version\n")

@@ -165,6 +165,12 @@ def test_power_grows_with_the_pairs(size: float, pairs: int) -> None:
     assert power(-size, 1, pairs) == power(size, 1, pairs)
 
 
+@pytest.mark.parametrize("deviation", [1e-9, 1e-15, 1e-300])
+def test_two_pairs_are_enough_where_nothing_scatters(deviation: float) -> None:
+    assert power(1, deviation, 2) == 1
+    assert pairs_needed(1, deviation) == 2
+
+
 def test_power_is_what_a_simulation_finds() -> None:
     draws = np.random.default_rng(0).normal(1, 1.5, (20_000, 6))
     t = draws.mean(axis=1) / (draws.std(axis=1, ddof=1) / 6**0.5)
