@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -50,6 +51,11 @@ def test_the_rule_can_be_compared(tmp_path: Path) -> None:
     loss = compare.specification(file, epochs=4)
     assert loss["temperature"]["epochs"] == 4
     compare.try_out(Config(loss=loss, epochs=4))
+
+
+def test_the_chapter_shows_the_same_rule() -> None:
+    chapter = json.loads((ROOT / "notebooks" / "40_head_to_head.ipynb").read_text(encoding="utf-8"))
+    assert any(SNIPPETS["A rule of your own"] in "".join(c["source"]) for c in chapter["cells"])
 
 
 @pytest.mark.parametrize("title", SNIPPETS)

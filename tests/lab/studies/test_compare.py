@@ -174,7 +174,7 @@ def test_what_a_rule_cannot_be_compared_with(small: Path) -> None:
         compare.plan(file, "quick", name="isogclr_balanced")
     with pytest.raises(ValueError, match="study must be one of"):
         compare.plan(file, "quick", name="other")
-    with pytest.raises(ValueError, match="not be named as a method .* 'TS'"):
+    with pytest.raises(ValueError, match=r"not be named as a method .* 'TS'"):
         compare.plan(write(small, HALF, "TS"), "quick")
     with pytest.raises(ValueError, match="--draws must be at least 1, got 0"):
         cli._compare(cli._parser().parse_args(["compare", str(file), "--draws", "0"]))
