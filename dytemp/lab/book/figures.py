@@ -386,7 +386,7 @@ def comparison(study: Study, method: str, table: pd.DataFrame) -> Figure:
     figure.supxlabel(
         f"{config.data}, scale {study.scale}, {config.epochs} epochs; mean and t interval over "
         f"{draws} draw{'s' * (draws > 1)}, all classes.\n{study.best_fixed()} is the best fixed "
-        f"temperature on the {judge} images. Each interval is for one comparison alone, not for all.",
+        f"temperature on the {judge} images. Each interval is for one comparison, not for all.",
         fontsize="small",
     )
     return figure
