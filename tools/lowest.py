@@ -1,8 +1,8 @@
 """Do the lower bounds hold? Install the lowest versions that are allowed, and run the unit tests.
 
-Usage: python tools/lowest.py [PYTHON]. It takes six gigabytes below build/ and an hour, so it is no
-part of continuous integration. build/lowest/tests.log grows while the tests run; what came out, with
-the date, is written to tools/lowest.txt. Afterwards: rm -r build/lowest
+Usage: python tools/lowest.py [PYTHON]. It takes six gigabytes below build/ and half an hour, so it
+is no part of continuous integration. build/lowest/tests.log grows while the tests run; what came
+out, with the date, is written to tools/lowest.txt. Afterwards: rm -r build/lowest
 """
 
 from __future__ import annotations
