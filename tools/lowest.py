@@ -1,7 +1,8 @@
 """Do the lower bounds hold? Install the lowest versions that are allowed, and run the unit tests.
 
-Usage: python tools/lowest.py [PYTHON]. It takes some gigabytes below build/ and half an hour, so it
-is no part of continuous integration. It writes what came out, with the date, to tools/lowest.txt.
+Usage: python tools/lowest.py [PYTHON]. It takes six gigabytes below build/ and half an hour, so it
+is no part of continuous integration. build/lowest/tests.log grows while the tests run; what came
+out, with the date, is written to tools/lowest.txt. Afterwards: rm -r build/lowest
 """
 
 from __future__ import annotations
@@ -32,20 +33,23 @@ def main(interpreter: str = sys.executable) -> int:
     run(
         PYTHON, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)
     )
+    log = HOME / "tests.log"
     tests = [PYTHON, "-m", "pytest", "-q", "-m", "not notebooks", "tests"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    done = subprocess.run(tests, cwd=ROOT, env=environment, capture_output=True, text=True)
-    print(done.stdout)
+    environment.pop("PYTHONPATH", None)  # it could lead to other versions
+    with log.open("w", encoding="utf-8") as out:
+        done = subprocess.run(tests, cwd=ROOT, env=environment, stdout=out, stderr=out)
+    printed = log.read_text(encoding="utf-8").strip().splitlines()
     version = subprocess.run([PYTHON, "--version"], capture_output=True, text=True).stdout.strip()
-    failures = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     lines = [
         f"{date.today()}, {version}, with the lowest versions that pyproject.toml allows:",
-        done.stdout.strip().splitlines()[-1],
-        *failures,
+        printed[-1],
+        *(line for line in printed if line.startswith(("FAILED", "ERROR", "SKIPPED"))),
         "",
         *lowest.read_text(encoding="utf-8").splitlines(),
     ]
     (ROOT / "tools" / "lowest.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(*lines, sep="\n")
     return done.returncode
 
 

@@ -474,8 +474,12 @@ def one_temperature(temperature: Temperature) -> float | None:
     """Return the temperature of all pairs if `symmetric` can compute with it.
 
     It must be large enough: exp(-2 / tau), the smallest exponential, must not vanish in float32.
+    And it must be known here: without checks, no one waits for a GPU to tell a learned one.
     """
     if not isinstance(temperature, OfTime):
+        return None
+    known = not isinstance(temperature, Constant) or not isinstance(temperature.tau, Tensor)
+    if not (known or checks.enabled()):
         return None
     tau = temperature.now
     return tau if 2 / tau < 80 else None

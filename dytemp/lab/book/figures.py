@@ -149,8 +149,8 @@ def show_with_legend(axes: Axes, caption: str, columns: int = 2) -> None:
     columns : int
         Of the legend.
     """
-    figure = axes.get_figure(root=True)
-    assert figure is not None
+    figure = axes.figure
+    assert isinstance(figure, Figure)  # not a part of one
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     show(figure, caption)

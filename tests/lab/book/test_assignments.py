@@ -500,6 +500,20 @@ def test_grading_what_was_not_built_is_explained(
     assert "build the assignments first" in capsys.readouterr().err
 
 
+def test_course_may_be_named_relatively(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Grading works inside the folder of the course, where a relative name leads nowhere."""
+    empty = tmp_path / "course" / "submitted" / "hasty" / "b_schedules"
+    empty.mkdir(parents=True)
+    shutil.copy(SOURCES["b_schedules"].parent / classroom.CONFIG, tmp_path / "course")
+    monkeypatch.setattr(classroom, "_check_kernel", lambda: None)  # no cell is run here
+    monkeypatch.chdir(tmp_path)
+    assert main(["grade", "--course", "course"]) == 1
+    words = "hasty, b_schedules: b_schedules.ipynb is missing, there is no notebook"
+    assert words in capsys.readouterr().out.splitlines()
+
+
 def test_environment_is_as_before_after_nbgrader(course: Path) -> None:
     before, folder = dict(os.environ), Path.cwd()
     with classroom._nbgrader(course):

@@ -112,6 +112,8 @@ def browser() -> Iterator[webdriver.Chrome]:
     options.page_load_strategy = "eager"
     for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
         options.add_argument(f"--{argument}")
+    # Else some themes scroll smoothly, and the driver clicks where a link is not yet.
+    options.add_argument("--force-prefers-reduced-motion")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     chrome = webdriver.Chrome(options=options, service=Service(driver))
     yield chrome
