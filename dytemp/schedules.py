@@ -482,6 +482,18 @@ class SimilarityCosine(OfSimilarity, fused=True):
         return (1 - torch.cos(math.pi * similarity)) / 2
 
 
+class InvertedSimilarityCosine(OfSimilarity, fused=True):
+    """The cosine of DySTreSS upside down: tau_max at s = 0, tau_min at s = -1 and 1.
+
+    The rule of its first public code for negatives, here for all pairs. Its slope has everywhere
+    the sign opposite to the one that the paper's Proposition 1 asks for.
+    """
+
+    def height(self, similarity: Tensor) -> Tensor:
+        """Return (1 + cos(pi s)) / 2."""
+        return (1 + torch.cos(math.pi * similarity)) / 2
+
+
 class ShiftedSimilarityCosine(OfSimilarity, fused=True):
     r"""DySTreSS with its minimum moved: tau_max above ``-shift``, a cosine below.
 

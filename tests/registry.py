@@ -60,6 +60,10 @@ TEMPERATURES: dict[str, Callable[[float, float], Temperature]] = {
     "SimilarityCosine": schedules.SimilarityCosine,
     "SimilarityCosine, full": lambda low, high: schedules.SimilarityCosine(low, high, detach=False),
     "SimilarityCosine, nested": _nested,
+    "InvertedSimilarityCosine": schedules.InvertedSimilarityCosine,
+    "InvertedSimilarityCosine, full": lambda low, high: schedules.InvertedSimilarityCosine(
+        low, high, detach=False
+    ),
     "ShiftedSimilarityCosine": schedules.ShiftedSimilarityCosine,
     "ShiftedSimilarityCosine, full": lambda low, high: schedules.ShiftedSimilarityCosine(
         low, high, detach=False

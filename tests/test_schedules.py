@@ -17,6 +17,7 @@ from dytemp.schedules import (
     Cosine,
     HalfCosine,
     Individual,
+    InvertedSimilarityCosine,
     Linear,
     OfSimilarity,
     OfTime,
@@ -235,6 +236,7 @@ def test_learned_constant_is_a_parameter_and_connected() -> None:
     ("temperature", "values"),
     [
         (SimilarityCosine(0.1, 0.2), [0.2, 0.15, 0.1, 0.15, 0.2]),
+        (InvertedSimilarityCosine(0.1, 0.2), [0.1, 0.15, 0.2, 0.15, 0.1]),
         (SimilarityLinear(0.1, 0.2), [0.2, 0.15, 0.1, 0.15, 0.2]),
         (
             SimilarityExponential(0.1, 0.2, rate=2.0),
@@ -284,6 +286,10 @@ def test_shifted_cosine_is_smooth_where_its_parts_meet() -> None:
     # With a shift to the other side it only falls towards -1: the 'cosconst' rule.
     tau = ShiftedSimilarityCosine(0.1, 0.2, shift=0.2, width=0.8).at(GRID)
     assert (tau.diff() >= 0).all()
+    assert [tau[0], tau[-1]] == pytest.approx([0.1, 0.2])
+    # Moved so far that all similarities lie on its rising part: a cosine from -1 to 1.
+    tau = ShiftedSimilarityCosine(0.1, 0.2, shift=-1.0, width=2.0).at(GRID)
+    assert (tau.diff() > 0).all()
     assert [tau[0], tau[-1]] == pytest.approx([0.1, 0.2])
 
 

@@ -145,9 +145,11 @@ def configs(
         "comparison" (all rules on images, of which the other studies of images take their part),
         "ts", "ts_geometry" (where its images lie on the sphere), "ts_synthetic" (generated
         patterns), "ts_synthetic_geometry", "isogclr", "isogclr_balanced" (as many images, all
-        classes of one size), "isogclr_captions", "dystress", "own" (the fixed sweep and one rule
-        of each paper, for data of one's own), "successors" (rules that came later, on images) or
-        "successors_captions" (on images with texts).
+        classes of one size), "isogclr_captions", "dystress", "dystress_tables" (what its tables
+        vary: ranges, shifts, shapes, DCL), "dystress_geometry" (how similar its pairs are during
+        training), "comparison_balanced" (as many images, all classes of one size), "own" (the
+        fixed sweep and one rule of each paper, for data of one's own), "successors" (rules that
+        came later, on images) or "successors_captions" (on images with texts).
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     draws : sequence of int, optional
@@ -166,7 +168,7 @@ def configs(
     checks.choice("study", study, tuple(_STUDIES))
     protocol = _protocol(study, scale)
     base = _settings(study, protocol) | changes
-    if study == "isogclr_balanced":
+    if study.endswith("_balanced"):
         base = _balanced(base)
     if study in _OF_IMAGES:  # one protocol: a run that two of them have is trained once
         base = {"evaluate_at": (phase(base["epochs"]),)} | base
@@ -251,7 +253,8 @@ def _recorded_first(base: Spec, number: int) -> bool:
 
     They differ in the class order, and so in the images, but not in the initial weights.
     """
-    return base["data"] == "cifar10" and base["encoder"] == "small" and number <= 3
+    long_tail = base["data"] == "cifar10" and base.get("ratio", 0.01) < 1
+    return long_tail and base["encoder"] == "small" and number <= 3
 
 
 def learning_rates() -> Configs:
@@ -289,11 +292,16 @@ def _settings(study: str, protocol: str) -> Spec:
     if study == "ts_synthetic_geometry":
         at_the_end = {"geometry": True, "evaluate_every": 0, "probes": ()}
         return _settings("ts_synthetic", protocol) | at_the_end
+    if study == "dystress_geometry":
+        settings = _settings("dystress", protocol)
+        points = _closer_at_first(settings["epochs"])
+        settings |= {"geometry": True, "evaluate_every": 0, "evaluate_at": points}
+        return settings | {"probes": ()}
     if study.endswith("_captions"):
         return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
     # A study of no paper takes the settings of the one that it is about, or compared with.
-    like = {"isogclr_balanced": "isogclr", "own": "isogclr", "successors": "ts", "comparison": "ts"}
-    name = like.get(study, study)
+    like = {"isogclr_balanced": "isogclr", "own": "isogclr", "dystress_tables": "dystress"}
+    name = like.get(study, "ts" if study not in PAPER else study)
     return {"quick": QUICK, "small": SMALL, "paper": PAPER[name]}[protocol]
 
 
@@ -307,6 +315,12 @@ def _balanced(settings: Spec) -> Spec:
 
 def _classes(data: str) -> int:
     return CLASSES.get(data) or int(datasets.load(data).train_labels.max()) + 1
+
+
+def _closer_at_first(epochs: int) -> tuple[int, ...]:
+    """Return ten epochs of a training, closer to each other where the features still form."""
+    parts = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
+    return tuple(sorted({max(1, round(part * epochs)) for part in parts}))
 
 
 def phase(epochs: int, part: float = 0.7) -> int:
@@ -416,6 +430,59 @@ def _dystress(epochs: int) -> dict[str, Spec]:
     }
 
 
+def _shifted(shift: float, width: float) -> Spec:
+    return _pairwise("ShiftedSimilarityCosine", shift=shift, width=width)
+
+
+def _dystress_tables(epochs: int) -> dict[str, Spec]:
+    """Return what the tables of DySTreSS vary, beside the fixed temperatures and two constants.
+
+    Two of the four ranges, and all shifts but one, could not be read: the range 0.07 to 0.1 and the
+    shift -0.4 with width 0.7 are the paper's, the others lie around them.
+    """
+    dystress, every = _dystress(epochs), _comparison(epochs)
+    ranges = {
+        f"DySTreSS {low:g} to {high:g}": _pairwise("SimilarityCosine", tau_min=low, tau_max=high)
+        for low, high in ((0.05, 0.1), (0.07, 0.1), (0.1, 0.5), (0.2, 0.5))
+    }
+    shifts = {
+        f"DySTreSS shifted {shift:g}, width {width:g}": _shifted(shift, width)
+        for shift, width in ((-0.6, 0.7), (-0.2, 0.7), (-0.4, 0.5), (-0.4, 0.9))
+    }
+    slopes = {
+        "DySTreSS rising": _shifted(-1.0, 2.0),  # from tau_min at -1 to tau_max at 1
+        "DySTreSS inverted": _pairwise("InvertedSimilarityCosine"),
+    }
+    split = {
+        f"{method}, two logarithms": every[method] | {"variant": "split"}
+        for method in ("DCL", "DCL with DySTreSS")
+    }
+    names = ("TS", "DySTreSS linear", "DySTreSS exponential", "DCL", "DCL with DySTreSS")
+    return (
+        _fixed(0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
+        | {method: spec for method, spec in dystress.items() if not method.startswith("fixed")}
+        | {method: every[method] for method in names}
+        | {"DCLW": _successors(epochs)["DCLW"]}
+        | ranges
+        | shifts
+        | slopes
+        | split
+    )
+
+
+def _dystress_geometry(epochs: int) -> dict[str, Spec]:
+    dystress = _dystress(epochs)
+    chosen = ("two constants", "DySTreSS")
+    return _fixed(0.07, 0.1, 0.2, 0.5, 1.0) | {method: dystress[method] for method in chosen}
+
+
+def _comparison_balanced(epochs: int) -> dict[str, Spec]:
+    """Return the rows of DySTreSS's Table 3, and every fixed temperature around its range."""
+    every = _comparison(epochs)
+    chosen = ("TS", "MACL", "two constants", "DySTreSS")
+    return _fixed(0.07, 0.1, 0.15, 0.2, 0.3, 0.5) | {method: every[method] for method in chosen}
+
+
 def _comparison(epochs: int) -> dict[str, Spec]:
     """Return every rule on images, each at its paper's defaults, beside the fixed temperatures."""
     ts, isogclr, dystress = _ts(epochs), _isogclr(epochs), _dystress(epochs)
@@ -518,6 +585,14 @@ _DRAWS = {
     ("isogclr_balanced", "quick"): (1, 2),
     ("isogclr_captions", "quick"): (1, 2),
     ("dystress", "quick"): (1, 2),
+    ("dystress_tables", "recorded"): tuple(range(1, 6)),
+    ("dystress_tables", "quick"): (1,),
+    ("dystress_geometry", "recorded"): tuple(range(1, 6)),
+    ("dystress_geometry", "small"): (4,),  # the first with initial weights of its own
+    ("dystress_geometry", "quick"): (1,),
+    ("comparison_balanced", "recorded"): tuple(range(1, 11)),
+    ("comparison_balanced", "small"): tuple(range(1, 11)),
+    ("comparison_balanced", "quick"): (1,),
     ("own", "recorded"): tuple(range(1, 6)),
     ("own", "quick"): (1, 2),
     ("successors", "quick"): (1,),
@@ -535,22 +610,29 @@ _DRAWS = {
 
 # Studies whose results at scale "recorded" are those of another scale than "quick".
 _RECORDED = dict.fromkeys(
-    ("comparison", "ts", "ts_geometry", "ts_synthetic", "ts_synthetic_geometry"), "small"
+    (
+        *("comparison", "comparison_balanced"),
+        *("ts", "ts_geometry", "ts_synthetic", "ts_synthetic_geometry"),
+    ),
+    "small",
 )
 
 # Studies of images: one protocol at each scale.
 _OF_IMAGES = (
     "comparison",
+    "comparison_balanced",
     "ts",
     "isogclr",
     "isogclr_balanced",
     "dystress",
+    "dystress_tables",
     "own",
     "successors",
 )
 
 _STUDIES = {
     "comparison": _comparison,
+    "comparison_balanced": _comparison_balanced,
     "ts": _ts,
     "ts_geometry": _ts_geometry,
     "ts_synthetic": _ts_synthetic,
@@ -559,6 +641,8 @@ _STUDIES = {
     "isogclr_balanced": _isogclr_balanced,
     "isogclr_captions": _isogclr_captions,
     "dystress": _dystress,
+    "dystress_tables": _dystress_tables,
+    "dystress_geometry": _dystress_geometry,
     "own": _own,
     "successors": _successors,
     "successors_captions": _successors_captions,

@@ -25,6 +25,7 @@ GROUPS = ("head", "mid", "tail")
 ROWS = 1000  # images in a forward pass
 PAIRS = 2000  # test images that alignment is measured on
 BINS, BINS_IN_GROUP = 500, 10  # of the coverage, as drawn in Fig. 1 of TS
+SIMILARITY_BINS = 101  # as `dytemp.metrics.similarity_histogram` has by default
 STRUCTURE = (
     metrics.inter_class_uniformity,
     metrics.silhouette,
@@ -57,7 +58,10 @@ class Evaluation:
     geometry : dict
         Empty, or of the projections of the training images: ``coverage``, numbers of images in
         groups of ten of 500 random bins, the fullest first (`dytemp.metrics.coverage`), and
-        ``similarities`` of different images (`dytemp.metrics.similarity_histogram`).
+        ``similarities`` of different images (`dytemp.metrics.similarity_histogram`). In complete
+        evaluations also how similar the projections of two views of the test images are, in bins
+        of the same kind: ``positives`` (of one image), ``false_negatives`` (of different images
+        of one class) and ``true_negatives`` (of different classes).
     """
 
     epoch: int
@@ -133,6 +137,9 @@ def evaluate(
             )
     values["uniformity"] = metrics.uniformity(test)
     values["tolerance"] = metrics.tolerance(test, test_labels)
+    geometry = {}
+    if with_geometry:
+        geometry = _geometry(embed(lambda x: image(x / 255), dataset.train_images[split.train]))
     if augmentation is not None:
         views = two_views(
             dataset.test_images[:PAIRS], augmentation, torch.Generator().manual_seed(0)
@@ -140,11 +147,11 @@ def evaluate(
         values["alignment"] = metrics.alignment(*(embed(image.features, view) for view in views))
         for measure in STRUCTURE:
             values[measure.__name__] = measure(test, test_labels)
+        if with_geometry:
+            first, second = (embed(image, view) for view in views)
+            geometry |= _kinds_of_pairs(first, second, test_labels[:PAIRS])
     if isinstance(model, ImageAndText) and isinstance(dataset, Captioned):
         values |= _retrieval(embed, model, dataset)
-    geometry = {}
-    if with_geometry:
-        geometry = _geometry(embed(lambda x: image(x / 255), dataset.train_images[split.train]))
     model.train()
     return Evaluation(epoch, values, per_class, geometry)
 
@@ -155,6 +162,19 @@ def _geometry(projections: Tensor) -> dict[str, list[int]]:
     return {
         "coverage": groups.tolist(),
         "similarities": metrics.similarity_histogram(projections).tolist(),
+    }
+
+
+def _kinds_of_pairs(z1: Tensor, z2: Tensor, labels: Tensor) -> dict[str, list[int]]:
+    """Count the pairs of one view and another by similarity, for each kind of pair."""
+    similarity = F.normalize(z1, dim=1) @ F.normalize(z2, dim=1).T
+    places = ((similarity + 1) * (SIMILARITY_BINS - 1) / 2).round().long()
+    places = places.clamp(0, SIMILARITY_BINS - 1)
+    same, itself = labels[:, None] == labels, torch.eye(len(labels), dtype=torch.bool)
+    kinds = {"positives": itself, "false_negatives": same & ~itself, "true_negatives": ~same}
+    return {
+        name: places[kind].bincount(minlength=SIMILARITY_BINS).tolist()
+        for name, kind in kinds.items()
     }
 
 

@@ -65,6 +65,33 @@ def test_geometry_is_of_all_training_images(outcome: Outcome) -> None:
         assert sum(found["geometry"]["similarities"]) == images * (images - 1)
 
 
+def test_pairs_are_counted_by_their_kind(outcome: Outcome) -> None:
+    each = 10  # test images of a class
+    kinds = {
+        "positives": CLASSES * each,
+        "false_negatives": CLASSES * each * (each - 1),
+        "true_negatives": CLASSES * (CLASSES - 1) * each**2,
+    }
+    for found in outcome.history.evaluations:
+        geometry, complete = found["geometry"], found["epoch"] in (3, 6)
+        assert (kinds.keys() <= geometry.keys()) == complete
+        if complete:
+            assert {kind: sum(geometry[kind]) for kind in kinds} == kinds
+
+
+def test_a_pair_counts_in_the_bin_of_its_similarity() -> None:
+    along, across = [1.0, 0.0], [0.0, 3.0]  # lengths do not count
+    first = torch.tensor([along, along, across])
+    second = torch.tensor([[2.0, 0.0], [-1.0, 0.0], across])
+    found = evaluation._kinds_of_pairs(first, second, torch.tensor([0, 0, 1]))
+    bins = {kind: {k: n for k, n in enumerate(counts) if n} for kind, counts in found.items()}
+    assert bins == {
+        "positives": {0: 1, 100: 2},  # similarities -1 and 1
+        "false_negatives": {0: 1, 100: 1},
+        "true_negatives": {50: 4},  # similarity 0
+    }
+
+
 def test_geometry_changes_nothing_else(folder: Path) -> None:
     without, found = (
         train(config(epochs=2, geometry=wanted), root=folder).history for wanted in (False, True)
