@@ -590,7 +590,7 @@ _DRAWS = {
     ("dystress_geometry", "recorded"): tuple(range(1, 6)),
     ("dystress_geometry", "small"): (4,),  # the first with initial weights of its own
     ("dystress_geometry", "quick"): (1,),
-    ("comparison_balanced", "recorded"): tuple(range(1, 11)),
+    ("comparison_balanced", "recorded"): tuple(range(1, 6)),
     ("comparison_balanced", "small"): tuple(range(1, 11)),
     ("comparison_balanced", "quick"): (1,),
     ("own", "recorded"): tuple(range(1, 6)),
@@ -610,11 +610,7 @@ _DRAWS = {
 
 # Studies whose results at scale "recorded" are those of another scale than "quick".
 _RECORDED = dict.fromkeys(
-    (
-        *("comparison", "comparison_balanced"),
-        *("ts", "ts_geometry", "ts_synthetic", "ts_synthetic_geometry"),
-    ),
-    "small",
+    ("comparison", "ts", "ts_geometry", "ts_synthetic", "ts_synthetic_geometry"), "small"
 )
 
 # Studies of images: one protocol at each scale.

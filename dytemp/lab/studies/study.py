@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -252,6 +252,27 @@ class Study:
             f"{_counted(len(self.all_runs), 'run')} on {', '.join(machines)}"
         )
 
+    def holding(self, metric: str) -> Study:
+        """Return the study without the runs that were recorded before they held a metric.
+
+        Raises
+        ------
+        ValueError
+            If no run holds it.
+        """
+        runs = {
+            method: {
+                number: group
+                for number, group in by_draw.items()
+                if all(metric in run.metrics for run in group)
+            }
+            for method, by_draw in self.runs.items()
+        }
+        left = {method: by_draw for method, by_draw in runs.items() if by_draw}
+        if not left:
+            raise ValueError(f"no run of {self.name} holds {metric!r}")
+        return replace(self, runs=left)
+
     # --- Numbers by draw -------------------------------------------------------------------------
 
     def accuracy(
@@ -349,6 +370,36 @@ class Study:
         }
         table = pd.DataFrame(rows).T.rename_axis(index="draw", columns="group")
         return table.set_axis(range(1, table.shape[1] + 1), axis="columns")
+
+    def similarities(self, method: str, kind: str, epoch: int | None = None) -> pd.DataFrame:
+        """Return how similar the projections of a kind of pairs are, of two views of test images.
+
+        Parameters
+        ----------
+        method : str
+            One of `methods`, of a study whose runs record the geometry.
+        kind : {"positives", "false_negatives", "true_negatives"}
+            Two views of one image; of different images of one class; of different classes.
+        epoch : int, optional
+            A completely evaluated epoch; by default the last.
+
+        Returns
+        -------
+        DataFrame
+            One row a draw, one column for each similarity, evenly spaced from -1 to 1: the share
+            of the pairs.
+        """
+        checks.choice("method", method, self.methods)
+        checks.choice("kind", kind, ("positives", "false_negatives", "true_negatives"))
+        rows = {}
+        for number, group in self.runs[method].items():
+            found = [_at(run, epoch).get("geometry", {}) for run in group]
+            if not all(kind in each for each in found):
+                raise ValueError("the runs of this study do not record how similar their pairs are")
+            rows[number] = pd.DataFrame([each[kind] for each in found]).mean()
+        table = pd.DataFrame(rows).T.rename_axis(index="draw", columns="similarity")
+        table = table.set_axis(np.linspace(-1, 1, table.shape[1]), axis="columns")
+        return table.div(table.sum(axis="columns"), axis="index")
 
     @property
     def class_sizes(self) -> pd.DataFrame:

@@ -71,6 +71,37 @@ def test_accuracy_by_draw_is_the_mean_over_its_seeds_in_percent() -> None:
     assert study().by_seed("own").loc[1].to_dict() == pytest.approx({0: 50.0, 1: 60.0})
 
 
+def test_runs_without_a_metric_are_left_out_where_it_is_asked_for() -> None:
+    toy = study()
+    toy.runs["own"][1][0].metrics["knn200"] = 0.3  # one of two seeds: the draw does not hold it
+    toy.runs["own"][2][0].metrics["knn200"] = 0.4
+    held = toy.holding("knn200")
+    assert {method: list(by_draw) for method, by_draw in held.runs.items()} == {"own": [2]}
+    assert held.accuracy("own", "knn200").to_dict() == pytest.approx({2: 40.0})
+    assert toy.holding("knn1") == toy
+    with pytest.raises(ValueError, match="no run of toy holds 'knn20'"):
+        toy.holding("knn20")
+
+
+def test_similarities_are_shares_of_the_pairs_by_draw() -> None:
+    toy = study()
+    for number, group in toy.runs["own"].items():
+        for made in group:
+            made.evaluations[-1]["geometry"] = {"positives": [0, number, 3 * number]}
+    found = toy.similarities("own", "positives")
+    assert found.columns.tolist() == [-1, 0, 1]
+    assert found.loc[1].tolist() == found.loc[2].tolist() == [0, 0.25, 0.75]
+    for method, kind, epoch in (
+        ("own", "true_negatives", None),
+        ("own", "positives", 1),
+        ("fixed 0.1", "positives", None),
+    ):
+        with pytest.raises(ValueError, match="do not record how similar their pairs are"):
+            toy.similarities(method, kind, epoch)
+    with pytest.raises(ValueError, match="kind must be one of"):
+        toy.similarities("own", "negatives")
+
+
 def test_temperature_by_epoch_is_the_mean_over_runs() -> None:
     toy = study()
     toy.runs["own"][2][0].curves["temperature"][:] = [0.4, 0.8]  # one of three runs
@@ -228,6 +259,13 @@ def test_draws_that_were_recorded_first_keep_their_runs() -> None:
         for number, made in found.items()
     }
     assert settings == {1: [(1, 0, 0), (1, 0, 1)], 3: [(3, 0, 0), (3, 0, 1)], 4: [(4, 4, 4)]}
+    # Balanced classes came later: all their draws have initial weights of their own.
+    (even,) = protocols.configs("comparison_balanced", "small", [1])["TS"][1]
+    assert (even.permutation, even.split_seed, even.seed) == (1, 1, 1)
+    images = datasets.long_tail_counts(even.n_max, 10, even.ratio)
+    tail = datasets.long_tail_counts(protocols.SMALL["n_max"], 10, protocols.SMALL["ratio"])
+    assert len(set(images)) == 1
+    assert 0 <= sum(tail) - sum(images) < 10
     kept = found[1][0].key
     assert (paths.home() / "data" / "results" / f"{kept}.json").is_file()
 
