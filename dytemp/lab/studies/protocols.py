@@ -145,11 +145,12 @@ def configs(
         "comparison" (all rules on images, of which the other studies of images take their part),
         "ts", "ts_geometry" (where its images lie on the sphere), "ts_synthetic" (generated
         patterns), "ts_synthetic_geometry", "isogclr", "isogclr_balanced" (as many images, all
-        classes of one size), "isogclr_captions", "dystress", "dystress_tables" (what its tables
-        vary: ranges, shifts, shapes, DCL), "dystress_geometry" (how similar its pairs are during
-        training), "comparison_balanced" (as many images, all classes of one size), "own" (the
-        fixed sweep and one rule of each paper, for data of one's own), "successors" (rules that
-        came later, on images) or "successors_captions" (on images with texts).
+        classes of one size), "isogclr_captions", "dystress"; balanced as well, as the paper's
+        data are: "dystress_tables" (what its tables vary: ranges, shifts, shapes, DCL),
+        "dystress_geometry" (how similar its pairs are during training) and "comparison_balanced"
+        (the main rules); "own" (the fixed sweep and one rule of each paper, for data of one's
+        own), "successors" (rules that came later, on images) or "successors_captions" (on images
+        with texts).
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     draws : sequence of int, optional
@@ -168,7 +169,7 @@ def configs(
     checks.choice("study", study, tuple(_STUDIES))
     protocol = _protocol(study, scale)
     base = _settings(study, protocol) | changes
-    if study.endswith("_balanced"):
+    if study in _BALANCED and base["n_max"] is not None:
         base = _balanced(base)
     if study in _OF_IMAGES:  # one protocol: a run that two of them have is trained once
         base = {"evaluate_at": (phase(base["epochs"]),)} | base
@@ -625,6 +626,9 @@ _OF_IMAGES = (
     "own",
     "successors",
 )
+
+# Studies whose classes all have one size, with as many images as the long tail has.
+_BALANCED = ("comparison_balanced", "isogclr_balanced", "dystress_tables", "dystress_geometry")
 
 _STUDIES = {
     "comparison": _comparison,
