@@ -296,8 +296,8 @@ def _settings(study: str, protocol: str) -> Spec:
     if study == "dystress_geometry":
         settings = _settings("dystress", protocol)
         points = _closer_at_first(settings["epochs"])
-        settings |= {"geometry": True, "evaluate_every": 0, "evaluate_at": points}
-        return settings | {"probes": ()}
+        looked = {"geometry": True, "evaluate_every": 0, "evaluate_at": points, "probes": ()}
+        return settings | looked
     if study.endswith("_captions"):
         return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
     # A study of no paper takes the settings of the one that it is about, or compared with.

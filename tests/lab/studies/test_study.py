@@ -270,6 +270,13 @@ def test_draws_that_were_recorded_first_keep_their_runs() -> None:
     assert (paths.home() / "data" / "results" / f"{kept}.json").is_file()
 
 
+def test_a_study_leaves_the_settings_of_the_others_alone() -> None:
+    before = protocols.configs("dystress_tables", "quick", [1])
+    for name in protocols._STUDIES:
+        protocols.configs(name, "quick", [1])
+    assert protocols.configs("dystress_tables", "quick", [1]) == before
+
+
 @pytest.mark.parametrize("study_name", sorted(protocols._STUDIES))
 @pytest.mark.parametrize("scale", ["recorded", "quick", "small", "paper"])
 def test_all_methods_of_a_study_share_all_but_the_loss(study_name: str, scale: str) -> None:
