@@ -215,15 +215,15 @@ class Study:
         draws = [len(by_draw) for by_draw in self.runs.values()]
         number = [sum(map(len, by_draw.values())) for by_draw in self.runs.values()]
         rows = {
-            "data": f"{config.data}, {sum(run.counts):,} training images",
+            "data": f"{words.data(config.data, run.counts)}, {sum(run.counts):,} training images",
             "imbalance": f"{largest} to {smallest} images of a class",
-            "encoder": config.encoder,
+            "encoder": words.encoder(config.encoder),
             "batch": config.batch,
             "epochs": config.epochs,
             "updates": f"{self.updates:,}",
             "images seen": f"{self.updates * config.batch:,}",
             "learning rate": self._rates(),
-            "warm-up": f"{config.warmup_epochs} epochs",
+            "warm-up": _counted(config.warmup_epochs, "epoch"),
             "replicates": f"{_span(draws, 'draw')}, {_span(number, 'run')} of each method",
             "precision": ", ".join(precisions),
             "trained on": ", ".join(
@@ -246,8 +246,9 @@ class Study:
         run, config = self.run(), self.config()
         machines = sorted({r.environment["processor"] for r in self.all_runs})
         return (
-            f"{self.name} at scale {self.scale}: {len(self.methods)} methods on {config.data} "
-            f"({sum(run.counts):,} images), encoder {config.encoder}, {config.epochs} epochs "
+            f"{self.name} at scale {self.scale}: {len(self.methods)} methods on "
+            f"{words.data(config.data, run.counts)} ({sum(run.counts):,} images), "
+            f"{words.encoder(config.encoder)}, {config.epochs} epochs "
             f"({self.updates:,} updates), {_draws(self.draws)}, "
             f"{_counted(len(self.all_runs), 'run')} on {', '.join(machines)}"
         )
