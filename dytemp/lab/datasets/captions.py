@@ -67,7 +67,6 @@ def longest(captions: Sequence[str]) -> int:
 def attach(data: Dataset, train: list[str], test: list[str]) -> Captioned:
     """Return a data set with its captions, tokenised by the words of the training captions."""
     known, length = vocabulary(train), longest(train)
-    first = {caption: place for place, caption in reversed(list(enumerate(test)))}
     return Captioned(
         name=data.name,
         train_images=data.train_images,
@@ -80,5 +79,11 @@ def attach(data: Dataset, train: list[str], test: list[str]) -> Captioned:
         train_tokens=tokenise(train, known, length),
         test_tokens=tokenise(test, known, length),
         vocabulary=known,
-        test_groups=torch.tensor([first[caption] for caption in test]),
+        test_groups=equal(test),
     )
+
+
+def equal(captions: Sequence[str]) -> Tensor:
+    """Return for each caption the place of the first one that is equal to it, int64 (N,)."""
+    first = {caption: place for place, caption in reversed(list(enumerate(captions)))}
+    return torch.tensor([first[caption] for caption in captions])
