@@ -59,6 +59,16 @@ def tokenise(captions: Sequence[str], known: Sequence[str], length: int) -> Tens
     return tokens
 
 
+def rarest(tokens: Tensor) -> Tensor:
+    """Return how often the rarest word of each caption occurs in all of them, int64 (N,).
+
+    A word that is not in the vocabulary is rarer than every other: 0.
+    """
+    counts = tokens.flatten().bincount(minlength=2)
+    counts[1], counts[0] = 0, tokens.numel()  # the unknown word; padding, which is none
+    return counts[tokens].amin(dim=1)
+
+
 def longest(captions: Sequence[str]) -> int:
     """Return the length to which captions are tokenised: of the longest, at most `LONGEST`."""
     return max(1, min(LONGEST, max(len(words(caption)) for caption in captions)))

@@ -366,13 +366,16 @@ class _Session:
         names = ("tau", "tau_image", "tau_text")
         learned = {name: getattr(self.loss, name, None) for name in names}
         arrays = {
-            name: value.detach().cpu().numpy()
+            name: value.detach().float().cpu().numpy()
             for name, value in learned.items()
             if isinstance(value, Tensor) and value.shape == self.labels.shape
         }
         if arrays:
             arrays["labels"] = self.labels.numpy()
             arrays["positions"] = self.split.train.numpy()
+            if isinstance(self.dataset, datasets.Captioned):
+                spoken = self.dataset.train_tokens[self.split.train]
+                arrays["rarest_word"] = datasets.captions.rarest(spoken).numpy()
         images = self.config.epochs * self.steps * self.config.batch
         return Outcome(
             history=self.history,
