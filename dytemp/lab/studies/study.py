@@ -156,7 +156,7 @@ class Study:
             method: float(spec["temperature"])
             for method, spec in specs.items()
             if spec["name"] in ("NTXent", "CLIP")
-            and isinstance(spec.get("temperature"), (int, float))
+            and isinstance(spec.get("temperature"), float | int)
         }
 
     @property
