@@ -127,7 +127,7 @@ PHOTOS: Spec = {
     "pairs": "captions",
     "n_max": None,
     "validation_per_class": 20,
-    "encoder": "small",
+    "encoder": "tiny",
     "augmentation": "scenes",
     "epochs": 10,
     "batch": 256,
