@@ -132,7 +132,7 @@ PHOTOS: Spec = {
     "epochs": 10,
     "batch": 256,
     "optimizer": "adamw",
-    "learning_rate": 1e-3,
+    "learning_rate": 4e-3,
     "warmup_epochs": 1,
     "prompts": ("{}", "men {}", "women {}", "men black {}", "women blue {}"),
 }
