@@ -435,7 +435,7 @@ def _isogclr_photos(epochs: int) -> dict[str, Spec]:
 
 # What the rules for photos may try before a recording, on a draw that no study has, and the choice.
 PHOTO_RADII, PHOTO_TAUS = (1.0, 2.0, 3.0), (0.03, 0.07, 0.15)
-PHOTO_RHO, PHOTO_TAU = 2.0, 0.07
+PHOTO_RHO, PHOTO_TAU = 3.0, 0.07
 
 
 def photo_trials() -> Configs:
