@@ -34,6 +34,7 @@ DATA = {
     "stl10": "STL-10",
     "prototypes": "generated patterns",
     "scenes": "generated scenes with captions",
+    "fashion": "product photos with their names",
 }
 ENCODERS = {
     "tiny": "three convolutional layers",

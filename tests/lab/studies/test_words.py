@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dytemp.lab.datasets import loading, public
-from dytemp.lab.studies import words
+from dytemp.lab.studies import protocols, words
 from dytemp.lab.studies.claims import Contrast
 from dytemp.lab.training import configuration
 
@@ -46,7 +46,8 @@ def test_data_in_words(name: str, counts: list[int], shown: str) -> None:
 
 
 def test_all_data_sets_and_encoders_have_words() -> None:
-    assert set(words.DATA) == {*loading._EMBEDDED, *public.PUBLIC}
+    trained = {each["data"] for each in (protocols.PHOTOS, protocols.SMALL, protocols.QUICK)}
+    assert set(words.DATA) == {*loading._EMBEDDED, *public.PUBLIC, *trained}
     assert set(words.ENCODERS) == set(configuration.ENCODERS)
     assert words.encoder("small") == "small residual network"
     assert words.encoder("of one's own") == "of one's own"
