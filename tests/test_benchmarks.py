@@ -148,8 +148,19 @@ def test_branches_in_turns_have_the_gradient_of_both_at_once() -> None:
 
 
 def test_cost_of_sdclr_is_measured_beside_simclr() -> None:
-    measurements, aims = sdclr.measure(batch=8, steps=2, repetitions=2, processes=1)
+    measurements, aims = sdclr.measure(batch=8, steps=2, repetitions=2)
     assert not aims
     units = {row["group"]: row["unit"] for row in measurements}
     assert list(units.values()) == ["s", "times", "ms", "MiB"]
     assert [row["name"] for row in measurements if row["group"] == sdclr.MEMORY] == [*sdclr.NAMES]
+
+
+def test_memory_counts_what_is_kept_once_and_until_it_is_given_back() -> None:
+    weight = torch.ones(256, 256, requires_grad=True)
+    with sdclr.Kept([weight]) as kept:
+        for _ in range(2):  # the second time nothing of the first is left
+            out = (weight * 2).exp()  # keeps its result alone: 256 KiB
+            (out * out).sum().backward()  # keeps the same one, twice
+    assert kept.peak == 256 * 256 * 4
+    both, turns = (sdclr.memory(name, 16) for name in (sdclr.BOTH, sdclr.TURNS))
+    assert turns < both  # one branch at a time
