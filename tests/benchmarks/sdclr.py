@@ -9,9 +9,9 @@ It is measured in two ways:
 - *in turns*: as the released code does, each branch by itself against the other's projections
   without a gradient, so that the pruned branch goes forward twice.
 
-The contenders take turns, epoch by epoch, at scale small on noise; an epoch includes the choice of
-the pruned weights at its beginning, which is also timed alone. Seconds are those of the processor,
-which other work disturbs less than those of the clock. Memory is what a step has to keep: weights
+The contenders take turns at scale small on noise. The choice of the pruned weights, once an epoch, is
+timed alone. Seconds are those of the processor, which other work disturbs less than those of the
+clock. Memory is what a step has to keep: weights
 with their gradients and momentum, masks, and what the forward pass keeps for the backward pass, at
 its highest; it is counted, and not what the allocator takes. This measures cost: no run is trained
 to an end, and no accuracy is compared.
@@ -39,7 +39,7 @@ from dytemp.lab.training import encoders, loop
 SIMCLR, BOTH, TURNS = "SimCLR", "SDCLR, both branches", "SDCLR, in turns"
 NAMES = (SIMCLR, BOTH, TURNS)
 PRUNED = 0.9  # of the weights
-RATIO = "time over that of SimCLR: mean of paired epochs, 95 % interval"
+RATIO = "time over that of SimCLR: mean of paired repetitions, 95 % interval"
 MEMORY = "memory that a step has to keep, counted"
 
 
@@ -188,9 +188,11 @@ def memory(name: str, batch: int) -> float:
 def measure(
     batch: int = 256, steps: int = 43, repetitions: int = 12
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the rows and the aims; an epoch has `steps` steps of `batch` pairs."""
+    """Return the rows and the aims; `steps` steps of `batch` pairs are timed at once."""
     runs = {name: run_of(name, batch, steps) for name in NAMES}
-    calls = {name: partial(epoch, run) for name, run in runs.items()}
+    for run in runs.values():
+        epoch(run)
+    calls = {name: partial(run.train_epoch, 2) for name, run in runs.items()}
     seconds = interleaved(calls, repetitions, time.process_time)
     choose = {"pruning": partial(runs[BOTH].model.prune, PRUNED)}
     prune = interleaved(choose, repetitions, time.process_time)
@@ -200,7 +202,7 @@ def measure(
         found = mean_interval(np.divide(seconds[name], seconds[SIMCLR]).tolist())
         ratios[name] = [found.low, found.mean, found.high]
     measurements = [
-        *rows(f"an epoch of {steps} steps of {batch} pairs", seconds, "s"),
+        *rows(f"{steps} steps of {batch} pairs", seconds, "s"),
         *rows(RATIO, ratios, "times"),
         *rows("choosing the pruned weights, once an epoch", prune, "ms", 1e3),
         *rows(MEMORY, kept, "MiB"),
