@@ -9,12 +9,11 @@ It is measured in two ways:
 - *in turns*: as the released code does, each branch by itself against the other's projections
   without a gradient, so that the pruned branch goes forward twice.
 
-The contenders take turns at scale small on noise. The choice of the pruned weights, once an epoch, is
-timed alone. Seconds are those of the processor, which other work disturbs less than those of the
-clock. Memory is what a step has to keep: weights
-with their gradients and momentum, masks, and what the forward pass keeps for the backward pass, at
-its highest; it is counted, and not what the allocator takes. This measures cost: no run is trained
-to an end, and no accuracy is compared.
+The contenders take turns at scale small on noise. The choice of the pruned weights, once an epoch,
+is timed alone. Seconds are those of the processor, which other work disturbs less than those of the
+clock. Memory is what a step has to keep: weights with their gradients and momentum, masks, and what
+the forward pass keeps for the backward pass, at its highest; it is counted, and not what the
+allocator takes. This measures cost: no run is trained to an end, and no accuracy is compared.
 """
 
 from __future__ import annotations
