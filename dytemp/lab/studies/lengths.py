@@ -170,8 +170,8 @@ class Law:
         if self.form == "line":
             return found
         # Of the logarithms: the interval turns round with the sign, and the mean is a median.
-        ends = [-math.exp(each) for each in (found.mean, found.high, found.low)]
-        return Estimate(*ends, count=found.count)
+        mean, low, high = (-math.exp(each) for each in (found.mean, found.high, found.low))
+        return Estimate(mean, low, high, found.count)
 
     def zero(self) -> tuple[float, float, float] | None:
         """Return the updates at which the line is zero, and the ends of the interval of it.
@@ -193,7 +193,8 @@ class Law:
         places = (-level / slope, (-half - root) / square, (-half + root) / square)
         if max(places) > FARTHEST:
             return None
-        return tuple(self.first * 2.0**place for place in places)  # type: ignore[return-value]
+        place, low, high = (self.first * 2.0**each for each in places)
+        return place, low, high
 
     def _doublings(self, updates: float) -> float:
         return math.log2(updates / self.first)

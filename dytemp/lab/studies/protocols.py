@@ -189,9 +189,9 @@ def configs(
     if study == "isogclr_balanced":
         base = _balanced(base)
     if study in _OF_IMAGES:  # one protocol: a run that two of them have is trained once
-        base = {"evaluate_at": (phase(base["epochs"]),)} | base
         if "evaluate_every" not in changes:  # a long training is looked at fifty times, not more
             base["evaluate_every"] = max(base["evaluate_every"], base["epochs"] // 50)
+        base = {"evaluate_at": (phase(base["epochs"]),)} | base
     methods = _STUDIES[study](base["epochs"])
     numbers = default_draws(study, scale) if draws is None else draws
     if not numbers or len(set(numbers)) < len(numbers):
