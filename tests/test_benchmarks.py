@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import __main__ as command_line
-from benchmarks import metrics, schedule, step, timing, training
+from benchmarks import metrics, schedule, sdclr, step, timing, training
 
 TINY = {"samples": 64, "dims": (8,), "neighbours": (1, 5), "repetitions": 3, "memory": False}
 
@@ -106,3 +106,61 @@ def test_schedule_is_compared_in_the_training_loop() -> None:
     excess = measurements[-1]
     assert excess["min"] <= excess["median"] <= excess["max"]
     assert aims[0]["measured"] > 0
+
+
+def test_pruned_copy_lacks_nine_tenths_of_the_weights_and_learns_none_of_them() -> None:
+    run = sdclr.run_of(sdclr.BOTH, batch=16, steps=1)
+    run.model.prune(0.9)
+    masks = torch.cat([mask.flatten() for mask in run.model.masks.values()])
+    assert masks.float().mean().item() == pytest.approx(0.1, abs=1e-4)
+    weights = dict(run.model.image.named_parameters())
+    sizes = torch.cat([weights[name].detach().abs().flatten() for name in run.model.masks])
+    assert sizes[masks].min() > sizes[~masks].max()
+
+    run.model.pruned(torch.rand(4, 3, 32, 32)).square().sum().backward()
+    for name, mask in run.model.masks.items():
+        gradient = weights[name].grad
+        assert gradient is not None
+        assert not gradient[~mask].any()
+
+
+def test_pruned_copy_has_batch_normalisations_of_its_own_and_is_else_the_encoder() -> None:
+    model = sdclr.run_of(sdclr.BOTH, batch=16, steps=1).model
+    images = torch.rand(16, 3, 32, 32)
+    mean = model.image.backbone[0][1].running_mean
+    model.pruned(images)
+    assert not mean.any()  # the encoder has seen nothing yet
+    assert model.norms["backbone/0/1"].running_mean.any()
+    assert torch.equal(model.pruned(images), model.image(images))  # without pruning
+
+
+def test_branches_in_turns_have_the_gradient_of_both_at_once() -> None:
+    """Else the two would not be the same method, and their times no comparison."""
+    found = {}
+    for name in (sdclr.BOTH, sdclr.TURNS):
+        run = sdclr.run_of(name, batch=16, steps=1)
+        run.precision = "float32"
+        run.model.prune(0.9)
+        run.train_epoch(1)
+        found[name] = [weight.detach().clone() for weight in run.model.parameters()]
+    for one, other in zip(*found.values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_cost_of_sdclr_is_measured_beside_simclr() -> None:
+    measurements, aims = sdclr.measure(batch=8, steps=2, repetitions=2)
+    assert not aims
+    units = {row["group"]: row["unit"] for row in measurements}
+    assert list(units.values()) == ["s", "times", "ms", "MiB"]
+    assert [row["name"] for row in measurements if row["group"] == sdclr.MEMORY] == [*sdclr.NAMES]
+
+
+def test_memory_counts_what_is_kept_once_and_until_it_is_given_back() -> None:
+    weight = torch.ones(256, 256, requires_grad=True)
+    with sdclr.Kept([weight]) as kept:
+        for _ in range(2):  # the second time nothing of the first is left
+            out = (weight * 2).exp()  # keeps its result alone: 256 KiB
+            (out * out).sum().backward()  # keeps the same one, twice
+    assert kept.peak == 256 * 256 * 4
+    both, turns = (sdclr.memory(name, 16) for name in (sdclr.BOTH, sdclr.TURNS))
+    assert turns < both  # one branch at a time

@@ -100,6 +100,7 @@ def test_guard_follows_the_parameters_and_knows_all_of_them(path: Path) -> None:
     assert ast.unparse(first.value.func) == "parameters.check"
     assert ast.unparse(first.value.args[0]) == "globals()"
     assert {keyword.arg for keyword in first.value.keywords} == defaults(path).keys()
+    assert "load(" not in ast.unparse(guard)  # nothing is trained before it has spoken
 
 
 @each_chapter

@@ -15,8 +15,6 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from dytemp import schedules
-
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
@@ -25,10 +23,8 @@ CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 def _as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
-    before, names = dict(os.environ), set(vars(schedules))
+    before = dict(os.environ)
     yield
-    for name in set(vars(schedules)) - names:  # temperatures that a solution has registered
-        delattr(schedules, name)
     os.environ.clear()
     os.environ.update(before)
     plt.close("all")

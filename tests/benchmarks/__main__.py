@@ -27,6 +27,7 @@ NAMES = (
     "augmentation",
     "step",
     "schedule",
+    "sdclr",
     "training",
 )  # training is the longest
 

@@ -59,6 +59,16 @@ def tokenise(captions: Sequence[str], known: Sequence[str], length: int) -> Tens
     return tokens
 
 
+def rarest(tokens: Tensor) -> Tensor:
+    """Return how often the rarest word of each caption occurs in all of them, int64 (N,).
+
+    A word that is not in the vocabulary is rarer than every other: 0.
+    """
+    counts = tokens.flatten().bincount(minlength=2)
+    counts[1], counts[0] = 0, tokens.numel()  # the unknown word; padding, which is none
+    return counts[tokens].amin(dim=1)
+
+
 def longest(captions: Sequence[str]) -> int:
     """Return the length to which captions are tokenised: of the longest, at most `LONGEST`."""
     return max(1, min(LONGEST, max(len(words(caption)) for caption in captions)))
@@ -67,7 +77,6 @@ def longest(captions: Sequence[str]) -> int:
 def attach(data: Dataset, train: list[str], test: list[str]) -> Captioned:
     """Return a data set with its captions, tokenised by the words of the training captions."""
     known, length = vocabulary(train), longest(train)
-    first = {caption: place for place, caption in reversed(list(enumerate(test)))}
     return Captioned(
         name=data.name,
         train_images=data.train_images,
@@ -80,5 +89,11 @@ def attach(data: Dataset, train: list[str], test: list[str]) -> Captioned:
         train_tokens=tokenise(train, known, length),
         test_tokens=tokenise(test, known, length),
         vocabulary=known,
-        test_groups=torch.tensor([first[caption] for caption in test]),
+        test_groups=equal(test),
     )
+
+
+def equal(captions: Sequence[str]) -> Tensor:
+    """Return for each caption the place of the first one that is equal to it, int64 (N,)."""
+    first = {caption: place for place, caption in reversed(list(enumerate(captions)))}
+    return torch.tensor([first[caption] for caption in captions])

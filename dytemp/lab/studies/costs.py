@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pandas as pd
 from scipy import stats
@@ -31,8 +32,7 @@ def overhead(benchmark: str, name: str) -> tuple[pd.DataFrame, Estimate]:
     Estimate
         The excess in percent, with its 95 % interval and the number of repetitions.
     """
-    file = paths.home() / "data" / "results" / "benchmarks" / f"{benchmark}.json"
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = _recorded(benchmark)
     (excess,) = (row for row in found["measurements"] if row["name"] == name)
     median, low, high = (float(excess[column]) for column in ("median", "min", "max"))
     count = int(found["settings"]["repetitions"])
@@ -40,3 +40,25 @@ def overhead(benchmark: str, name: str) -> tuple[pd.DataFrame, Estimate]:
     timings = pd.DataFrame(found["measurements"]).set_index("name")
     steps = timings.loc[timings["unit"] == "ms", ["median", "min", "max"]]
     return steps, Estimate(median, low, high, count, error)
+
+
+def measurements(benchmark: str) -> pd.DataFrame:
+    """Return what a benchmark has recorded.
+
+    Parameters
+    ----------
+    benchmark : str
+        A file of ``data/results/benchmarks``, for example ``"sdclr"``.
+
+    Returns
+    -------
+    DataFrame
+        ``median``, ``min``, ``max``, ``unit`` and ``repetitions`` by ``group`` and ``name``.
+    """
+    return pd.DataFrame(_recorded(benchmark)["measurements"]).set_index(["group", "name"])
+
+
+def _recorded(benchmark: str) -> dict[str, Any]:
+    file = paths.home() / "data" / "results" / "benchmarks" / f"{benchmark}.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found

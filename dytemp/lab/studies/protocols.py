@@ -120,6 +120,25 @@ CAPTIONS: Spec = {
 }
 CAPTION_EPOCHS = {"quick": 12, "small": 60, "paper": 200}
 
+# Photos of products with their names: real image-text pairs that two cores can train on. The rate
+# was chosen on CLIP at 0.07. A tenth of each class at most, and 20 photos, validate.
+PHOTOS: Spec = {
+    "data": "fashion",
+    "pairs": "captions",
+    "n_max": None,
+    "validation_per_class": 20,
+    "encoder": "tiny",
+    "augmentation": "scenes",
+    "epochs": 10,
+    "batch": 256,
+    "optimizer": "adamw",
+    "learning_rate": 4e-3,
+    "warmup_epochs": 1,
+    "prompts": ("{}", "men {}", "women {}", "men black {}", "women blue {}"),
+}
+
+PHOTO_EPOCHS = {"small": 10, "paper": 100}
+
 # The rates that a temperature is tried at, and the draws that decide; no other study has these.
 RATES = (0.06, 0.125, 0.25, 0.5, 1.0)
 TUNING_DRAWS = (11, 12)
@@ -145,8 +164,9 @@ def configs(
         "comparison" (all rules on images, of which the other studies of images take their part),
         "ts", "ts_geometry" (where its images lie on the sphere), "ts_synthetic" (generated
         patterns), "ts_synthetic_geometry", "isogclr", "isogclr_balanced" (as many images, all
-        classes of one size), "isogclr_captions", "dystress"; balanced as well, as the paper's
-        data are: "dystress_tables" (what its tables vary: ranges, shifts, shapes, DCL),
+        classes of one size), "isogclr_captions" (generated scenes), "isogclr_photos" (photos of
+        products with their names; scenes at scale quick), "dystress"; balanced as well, as the
+        paper's data are: "dystress_tables" (what its tables vary: ranges, shifts, shapes, DCL),
         "dystress_geometry" (how similar its pairs are during training) and "comparison_balanced"
         (the main rules); "own" (the fixed sweep and one rule of each paper, for data of one's
         own), "successors" (rules that came later, on images) or "successors_captions" (on images
@@ -172,6 +192,8 @@ def configs(
     if study in _BALANCED and base["n_max"] is not None:
         base = _balanced(base)
     if study in _OF_IMAGES:  # one protocol: a run that two of them have is trained once
+        if "evaluate_every" not in changes:  # a long training is looked at fifty times, not more
+            base["evaluate_every"] = max(base["evaluate_every"], base["epochs"] // 50)
         base = {"evaluate_at": (phase(base["epochs"]),)} | base
     methods = _STUDIES[study](base["epochs"])
     numbers = default_draws(study, scale) if draws is None else draws
@@ -298,7 +320,9 @@ def _settings(study: str, protocol: str) -> Spec:
         points = _closer_at_first(settings["epochs"])
         looked = {"geometry": True, "evaluate_every": 0, "evaluate_at": points, "probes": ()}
         return settings | looked
-    if study.endswith("_captions"):
+    if study == "isogclr_photos" and protocol != "quick":
+        return PHOTOS | {"epochs": PHOTO_EPOCHS[protocol]}
+    if study.endswith(("_captions", "_photos")):
         return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
     # A study of no paper takes the settings of the one that it is about, or compared with.
     like = {"isogclr_balanced": "isogclr", "own": "isogclr", "dystress_tables": "dystress"}
@@ -403,6 +427,55 @@ def _isogclr_captions(epochs: int) -> dict[str, Spec]:
         "iSogCLR": learned(rho=2.0, eta=0.01),
         "iSogCLR, rho 0.4": learned(rho=0.4, eta=0.1),
     }
+
+
+def _isogclr_photos(epochs: int) -> dict[str, Spec]:
+    """Return the rivals of the paper's table, a sweep, and both forms of γ.
+
+    `PHOTO_RHO` and `PHOTO_TAU` were chosen among `photo_trials` by validation.
+    """
+    fixed = {
+        f"CLIP {tau:g}": {"name": "CLIP", "temperature": tau}
+        for tau in (0.02, 0.05, 0.07, 0.1, 0.2)
+    }
+    falling = {"gamma": _falling(epochs)}
+    shared, learned = _photo_sogclr(PHOTO_TAU), _photo_isogclr(PHOTO_RHO)
+    return fixed | {
+        "CLIP, learned τ": {"name": "CLIP", "temperature": {"name": "LogScale"}},
+        "CyCLIP": {"name": "CyCLIP", "temperature": PHOTO_TAU},
+        "SogCLR": shared,
+        "SogCLR, falling γ": shared | falling,
+        "iSogCLR": learned,
+        "iSogCLR, falling γ": learned | falling,
+    }
+
+
+# What the rules for photos may try before a recording, on a draw that no study has, and the choice.
+PHOTO_RADII, PHOTO_TAUS = (1.0, 2.0, 3.0), (0.03, 0.07, 0.15)
+PHOTO_RHO, PHOTO_TAU = 3.0, 0.07
+
+
+def photo_trials() -> Configs:
+    """Return the trials that chose SogCLR's temperature and iSogCLR's radius for the photos.
+
+    In a batch of B pairs KL is at most log(B - 1), 5.5 here, so that the radii stay well below.
+    """
+    number = TUNING_DRAWS[0]
+    trials = {f"SogCLR {tau:g}": _photo_sogclr(tau) for tau in PHOTO_TAUS}
+    trials |= {f"iSogCLR, ρ = {rho:g}": _photo_isogclr(rho) for rho in PHOTO_RADII}
+    settings = PHOTOS | _of_draw(PHOTOS, number) | {"seed": number}
+    return {
+        method: {number: (Config(**settings | {"loss": loss}),)} for method, loss in trials.items()
+    }
+
+
+def _photo_sogclr(tau: float) -> Spec:
+    return {"name": "BimodalSogCLR", "temperature": tau}
+
+
+def _photo_isogclr(rho: float) -> Spec:
+    # Few visits to each image: a step as large as the scenes have at this radius.
+    return {"name": "BimodalISogCLR", "rho": rho, "tau_init": 0.07, "tau_min": 0.01, "eta": 0.01}
 
 
 def _pairwise(name: str, **more: Any) -> Spec:
@@ -585,6 +658,7 @@ _DRAWS = {
     ("isogclr", "quick"): (1, 2),
     ("isogclr_balanced", "quick"): (1, 2),
     ("isogclr_captions", "quick"): (1, 2),
+    ("isogclr_photos", "quick"): (1,),
     ("dystress", "quick"): (1, 2),
     ("dystress_tables", "recorded"): tuple(range(1, 6)),
     ("dystress_tables", "quick"): (1,),
@@ -611,7 +685,8 @@ _DRAWS = {
 
 # Studies whose results at scale "recorded" are those of another scale than "quick".
 _RECORDED = dict.fromkeys(
-    ("comparison", "ts", "ts_geometry", "ts_synthetic", "ts_synthetic_geometry"), "small"
+    ("comparison", "isogclr_photos", "ts", "ts_geometry", "ts_synthetic", "ts_synthetic_geometry"),
+    "small",
 )
 
 # Studies of images: one protocol at each scale.
@@ -640,6 +715,7 @@ _STUDIES = {
     "isogclr": _isogclr,
     "isogclr_balanced": _isogclr_balanced,
     "isogclr_captions": _isogclr_captions,
+    "isogclr_photos": _isogclr_photos,
     "dystress": _dystress,
     "dystress_tables": _dystress_tables,
     "dystress_geometry": _dystress_geometry,

@@ -150,12 +150,13 @@ class Study:
 
     @property
     def fixed(self) -> dict[str, float]:
-        """The methods with a fixed temperature of InfoNCE, and their temperatures."""
+        """The methods with a fixed temperature of InfoNCE or CLIP, and their temperatures."""
         specs = {method: self.config(method).loss for method in self.runs}
         return {
             method: float(spec["temperature"])
             for method, spec in specs.items()
-            if spec["name"] == "NTXent" and isinstance(spec.get("temperature"), (int, float))
+            if spec["name"] in ("NTXent", "CLIP")
+            and isinstance(spec.get("temperature"), float | int)
         }
 
     @property
@@ -215,15 +216,15 @@ class Study:
         draws = [len(by_draw) for by_draw in self.runs.values()]
         number = [sum(map(len, by_draw.values())) for by_draw in self.runs.values()]
         rows = {
-            "data": f"{config.data}, {sum(run.counts):,} training images",
+            "data": f"{words.data(config.data, run.counts)}, {sum(run.counts):,} training images",
             "imbalance": f"{largest} to {smallest} images of a class",
-            "encoder": config.encoder,
+            "encoder": words.encoder(config.encoder),
             "batch": config.batch,
             "epochs": config.epochs,
             "updates": f"{self.updates:,}",
             "images seen": f"{self.updates * config.batch:,}",
             "learning rate": self._rates(),
-            "warm-up": f"{config.warmup_epochs} epochs",
+            "warm-up": _counted(config.warmup_epochs, "epoch"),
             "replicates": f"{_span(draws, 'draw')}, {_span(number, 'run')} of each method",
             "precision": ", ".join(precisions),
             "trained on": ", ".join(
@@ -246,8 +247,9 @@ class Study:
         run, config = self.run(), self.config()
         machines = sorted({r.environment["processor"] for r in self.all_runs})
         return (
-            f"{self.name} at scale {self.scale}: {len(self.methods)} methods on {config.data} "
-            f"({sum(run.counts):,} images), encoder {config.encoder}, {config.epochs} epochs "
+            f"{self.name} at scale {self.scale}: {len(self.methods)} methods on "
+            f"{words.data(config.data, run.counts)} ({sum(run.counts):,} images), "
+            f"{words.encoder(config.encoder)}, {config.epochs} epochs "
             f"({self.updates:,} updates), {_draws(self.draws)}, "
             f"{_counted(len(self.all_runs), 'run')} on {', '.join(machines)}"
         )
@@ -426,24 +428,35 @@ class Study:
         }
         return pd.DataFrame(rows).T.rename_axis(index="draw", columns="class")
 
-    def learned_trend(self, method: str, name: str = "tau") -> pd.Series[float]:
-        """Return Spearman's rank correlation of learned temperature and class size, by draw.
+    def learned_trend(
+        self, method: str, name: str = "tau", against: str = "class size"
+    ) -> pd.Series[float]:
+        """Return Spearman's rank correlation of learned temperature and frequency, by draw.
 
-        Over the training samples, each with the size of its class; as `learned`.
+        Parameters
+        ----------
+        method, name : str
+            As in `learned`.
+        against : {"class size", "rarest word"}
+            Which frequency a training sample has: the size of its class, or how often the rarest
+            word of its caption occurs.
         """
-        rows = {
-            number: float(
-                np.mean([spearmanr(sizes[labels], tau).statistic for sizes, labels, tau in group])
-            )
-            for number, group in self._learned(method, name)
-        }
+        checks.choice("against", against, ("class size", "rarest word"))
+        rows: dict[int, float] = {}
+        for number, group in self._learned(method, name):
+            found = []
+            for run, (sizes, labels, tau) in zip(self.runs[method][number], group, strict=True):
+                words_ = against == "rarest word"
+                frequency = run.arrays["rarest_word"] if words_ else sizes[labels]
+                found.append(spearmanr(frequency, tau).statistic)
+            rows[number] = float(np.mean(found))
         return pd.Series(rows, name=name).rename_axis("draw")
 
     def _learned(self, method: str, name: str) -> Iterator[tuple[int, list[tuple[Any, Any, Any]]]]:
         """Yield each draw with the class sizes, labels and temperatures of its runs."""
         checks.choice("method", method, self.methods)
         for number, group in self.runs[method].items():
-            checks.choice("name", name, sorted(group[0].arrays.keys() - {"labels", "positions"}))
+            checks.choice("name", name, sorted(k for k in group[0].arrays if k.startswith("tau")))
             found = [(np.array(r.counts), r.arrays["labels"], r.arrays[name]) for r in group]
             yield number, found
 
@@ -532,6 +545,8 @@ class Study:
     def best_fixed(self, metric: str | None = None) -> str:
         """Return the fixed temperature with the highest mean accuracy on the validation images.
 
+        Image-text pairs are judged by recall at 1, the mean of both directions.
+
         Where a study has no validation images the test images choose, which flatters the control;
         `chosen_on` says which.
         """
@@ -541,7 +556,9 @@ class Study:
     @property
     def chosen_on(self) -> str:
         """The metric that the best fixed temperature is chosen by."""
-        return "validation_knn1" if "validation_knn1" in self.run().metrics else "knn1"
+        found = self.run().metrics
+        judges = ("validation_recall1", "validation_knn1", "knn1")
+        return next(judge for judge in judges if judge in found)
 
     def trend(self, order: Mapping[str, float], metric: str = "knn1") -> pd.Series[float]:
         """Return Spearman's rank correlation of accuracy with an order of methods, by draw.

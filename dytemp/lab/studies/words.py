@@ -1,6 +1,8 @@
-"""How readers see what runs record: the one place where metrics get their words."""
+"""How readers see what runs record: where metrics, data sets and encoders get their words."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 #: Metrics of accuracy, as tables name them; a study gives them in percent.
 METRICS = {
@@ -13,8 +15,11 @@ _MORE = {
     "knn200": "weighted kNN@200",
     "recall1_text": "image to text, recall at 1",
     "recall5_text": "image to text, recall at 5",
+    "recall10_text": "image to text, recall at 10",
     "recall1_image": "text to image, recall at 1",
     "recall5_image": "text to image, recall at 5",
+    "recall10_image": "text to image, recall at 10",
+    "recall1": "recall at 1, both ways",
     "zero_shot": "zero-shot top-1",
     "fullest_group": "share of the fullest group",
     "inter_class_uniformity": "uniformity between classes",
@@ -22,6 +27,23 @@ _MORE = {
     "neighbour_agreement": "neighbour agreement",
 }
 GROUPS = ("head", "mid", "tail")
+DATA = {
+    "mnist5k": "MNIST digits",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "stl10": "STL-10",
+    "prototypes": "generated patterns",
+    "scenes": "generated scenes with captions",
+    "fashion": "product photos with their names",
+}
+ENCODERS = {
+    "tiny": "three convolutional layers",
+    "small": "small residual network",
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+    "dense": "two dense layers",
+}
+_LONG_TAIL = 5  # times as many images of the most frequent class as of the rarest
 
 
 def metric(name: str) -> str:
@@ -39,3 +61,22 @@ def metric(name: str) -> str:
         return f"validation {metric(name.removeprefix('validation_'))}"
     kind, _, group = name.rpartition("_")
     return f"{known[kind]}, {group} classes" if kind in known and group in GROUPS else name
+
+
+def data(name: str, counts: Sequence[int]) -> str:
+    """Return a data set in words: ``cifar10`` is "CIFAR-10, long tail" if its classes are uneven.
+
+    Parameters
+    ----------
+    name : str
+        As a configuration has it; that of own data stays as it is.
+    counts : sequence of int
+        Training images of each class.
+    """
+    uneven = max(counts) >= _LONG_TAIL * min(counts)
+    return DATA.get(name, name) + (", long tail" if uneven else "")
+
+
+def encoder(name: str) -> str:
+    """Return an encoder in words: ``small`` is "small residual network"."""
+    return ENCODERS.get(name, name)

@@ -44,7 +44,8 @@ class Config:
     ratio: float = 0.01  # training images of the rarest class over that, in (0, 1]
     permutation: int | None = None  # class order, see datasets.class_order; None: class 0 leads
     split_seed: int = 0  # chooses the images
-    validation_per_class: int = 0  # training images of each class that are set aside first
+    # Training images of each class that are set aside first; without n_max a tenth at most
+    validation_per_class: int = 0
 
     # Model
     encoder: str = "tiny"  # a name that encoders.build knows
@@ -70,6 +71,7 @@ class Config:
     evaluate_every: int = 0  # epochs between two points of the curves; 0: none
     evaluate_at: tuple[int, ...] = ()  # epochs of further complete evaluations
     probes: tuple[str, ...] = ()  # linear SVMs, on "few_shot" or "long_tail" training images
+    prompts: tuple[str, ...] = ("{}",)  # texts round the name of a class; zero-shot averages them
     geometry: bool = False  # at each evaluation also where the training images lie on the sphere
     curves_every: int = 1  # epochs between two points of loss, temperature and learning rate
 
@@ -103,6 +105,13 @@ class Config:
             checks.number("evaluate_at", epoch, at_most=self.epochs)
         for probe in self.probes:
             checks.choice("probes", probe, PROBES)
+        object.__setattr__(self, "prompts", _listed("prompts", self.prompts))
+        for prompt in self.prompts or (None,):
+            if not isinstance(prompt, str) or prompt.count("{}") != 1:
+                raise ValueError(
+                    f"prompts must be texts that hold {{}} once, for the name of a class, at least "
+                    f"one, got {self.prompts!r}"
+                )
         if len(set(self.probes)) < len(self.probes):
             raise ValueError(f"probes must not repeat a name, got {self.probes!r}")
         checks.number("warmup_epochs", self.warmup_epochs, at_most=self.epochs - 1)
@@ -157,11 +166,8 @@ class Config:
 
     def _refuse_contradictions(self) -> None:
         """Refuse settings that have no meaning together."""
-        if self.n_max is None and (self.validation_per_class or self.permutation is not None):
-            raise ValueError(
-                "n_max must be a number where validation_per_class or permutation is given, "
-                "got None"
-            )
+        if self.n_max is None and self.permutation is not None:
+            raise ValueError("n_max must be a number where permutation is given, got None")
         if self.key_momentum is not None and self.pairs == "captions":
             raise ValueError(
                 f"key_momentum must be None for pairs 'captions', got {self.key_momentum!r}"

@@ -16,14 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dytemp import metrics
-from dytemp.lab.datasets import Captioned, Dataset, Split
-from dytemp.lab.datasets.captions import tokenise
+from dytemp.lab.datasets import Captioned, Dataset, Split, captions
 from dytemp.lab.training.augment import Augmentation, two_views
 from dytemp.lab.training.pairings import ImageAndText, Pairing
 
 GROUPS = ("head", "mid", "tail")
 ROWS = 1000  # images in a forward pass
 PAIRS = 2000  # test images that alignment is measured on
+RECALLS = (1, 5, 10)
 BINS, BINS_IN_GROUP = 500, 10  # of the coverage, as drawn in Fig. 1 of TS
 SIMILARITY_BINS = 101  # as `dytemp.metrics.similarity_histogram` has by default
 STRUCTURE = (
@@ -51,8 +51,9 @@ class Evaluation:
         ``knn200`` (weighted by exp(s / 0.1), as DySTreSS), ``alignment``: of two views of the test
         images, ``inter_class_uniformity``, ``silhouette``, ``scatter_ratio`` (global structure)
         and ``neighbour_agreement`` (local structure) of the test features. For captions
-        ``recall1_text``, ``recall5_text`` (image to text), ``recall1_image``, ``recall5_image``
-        (text to image) and ``zero_shot``: test images by the names of their concepts.
+        ``recall1_text`` (image to text), ``recall1_image`` (text to image), the same at 5 and 10,
+        ``validation_recall1``, the mean of both on the validation images, and ``zero_shot``: test
+        images by the names of their classes, a mean over the classes as for kNN.
     per_class : dict
         The accuracies of all classes, for each kind of prediction.
     geometry : dict
@@ -84,6 +85,7 @@ def evaluate(
     augmentation: Augmentation | None,
     autocast: Callable[[], Any],
     with_geometry: bool = False,
+    prompts: tuple[str, ...] = ("{}",),
 ) -> Evaluation:
     """Evaluate the encoders of a run; they come back in the mode of training.
 
@@ -103,6 +105,8 @@ def evaluate(
         Returns the context in which the encoders run.
     with_geometry : bool
         Whether to look at the projections of the training images.
+    prompts : tuple of str
+        For image-text pairs: texts round the name of a class, whose embeddings are averaged.
     """
     device, image = model.image.mean.device, model.image
 
@@ -127,6 +131,11 @@ def evaluate(
         rows = torch.isin(split.train, members)
         found[probe] = metrics.svm_predict(bank[rows], bank_labels[rows], test)
 
+    retrieval = {}
+    if isinstance(model, ImageAndText) and isinstance(dataset, Captioned):
+        found["zero_shot"] = _by_name(embed, model, dataset, prompts)
+        retrieval = _retrieval(embed, model, dataset, split.validation)
+
     values, per_class = _accuracies(found, test_labels, split.groups)
     if len(split.validation):
         queries = features(dataset.train_images[split.validation])
@@ -150,8 +159,7 @@ def evaluate(
         if with_geometry:
             first, second = (embed(image, view) for view in views)
             geometry |= _kinds_of_pairs(first, second, test_labels[:PAIRS])
-    if isinstance(model, ImageAndText) and isinstance(dataset, Captioned):
-        values |= _retrieval(embed, model, dataset)
+    values |= retrieval
     model.train()
     return Evaluation(epoch, values, per_class, geometry)
 
@@ -194,20 +202,49 @@ def _accuracies(
     return values, per_class
 
 
-def _retrieval(
-    embed: Callable[[Embed, Tensor], Tensor], model: ImageAndText, data: Captioned
-) -> dict[str, float]:
-    """Find captions for images, images for captions, and the concept of an image by its name."""
-    images = F.normalize(embed(lambda part: model.image(part / 255), data.test_images), dim=1)
+def _by_name(
+    embed: Callable[[Embed, Tensor], Tensor],
+    model: ImageAndText,
+    data: Captioned,
+    prompts: tuple[str, ...],
+) -> Tensor:
+    """Find the class of each test image by its name: the mean embedding over the prompts."""
+    images = _unit(embed(lambda part: model.image(part / 255), data.test_images))
     length = data.test_tokens.shape[1]
-    spoken = tokenise(data.class_names, data.vocabulary, length)
-    captions = F.normalize(embed(model.text, data.test_tokens), dim=1)
-    names = F.normalize(embed(model.text, spoken), dim=1)
-    similarity = images @ captions.T
-    values = {}
-    for k in (1, 5):
-        values[f"recall{k}_text"] = metrics.recall_at_k(similarity, k, data.test_groups)
-        values[f"recall{k}_image"] = metrics.recall_at_k(similarity.T, k, data.test_groups)
-    concepts = (images @ names.T).argmax(dim=1)
-    values["zero_shot"] = metrics.accuracy(concepts, data.test_labels, average="macro")
+    names = torch.stack(
+        [
+            _unit(embed(model.text, captions.tokenise(texts, data.vocabulary, length)))
+            for texts in ([prompt.format(name) for name in data.class_names] for prompt in prompts)
+        ]
+    ).mean(dim=0)
+    return (images @ _unit(names).T).argmax(dim=1)
+
+
+def _retrieval(
+    embed: Callable[[Embed, Tensor], Tensor],
+    model: ImageAndText,
+    data: Captioned,
+    validation: Tensor,
+) -> dict[str, float]:
+    """Find captions for images and images for captions."""
+
+    def similarity(images: Tensor, tokens: Tensor) -> Tensor:
+        return (
+            _unit(embed(lambda part: model.image(part / 255), images))
+            @ _unit(embed(model.text, tokens)).T
+        )
+
+    test, values = similarity(data.test_images, data.test_tokens), {}
+    for k in (k for k in RECALLS if k <= len(test)):
+        values[f"recall{k}_text"] = metrics.recall_at_k(test, k, data.test_groups)
+        values[f"recall{k}_image"] = metrics.recall_at_k(test.T, k, data.test_groups)
+    if len(validation):
+        groups = captions.equal([data.train_captions[k] for k in validation.tolist()])
+        held_out = similarity(data.train_images[validation], data.train_tokens[validation])
+        both = (metrics.recall_at_k(each, 1, groups) for each in (held_out, held_out.T))
+        values["validation_recall1"] = sum(both) / 2
     return values
+
+
+def _unit(embeddings: Tensor) -> Tensor:
+    return F.normalize(embeddings, dim=1)

@@ -124,7 +124,7 @@ def choose_split(config: Config, dataset: datasets.Dataset) -> datasets.Split:
         training set.
     """
     if config.n_max is None:
-        split = _whole(dataset, config.split_seed)
+        split = _whole(dataset, config.split_seed, config.validation_per_class)
     else:
         order = None
         if config.permutation is not None:
@@ -140,8 +140,11 @@ def choose_split(config: Config, dataset: datasets.Dataset) -> datasets.Split:
     return split
 
 
-def _whole(dataset: datasets.Dataset, seed: int) -> datasets.Split:
-    """Take all training images, with their own frequencies, in an order that content decides."""
+def _whole(dataset: datasets.Dataset, seed: int, validation_per_class: int) -> datasets.Split:
+    """Take all training images, with their own frequencies, in an order that content decides.
+
+    The first ones of each class validate: as many as asked for, but at most a tenth of the class.
+    """
     labels, keys = dataset.train_labels, datasets.content_keys(dataset.train_images, seed)
     counts = labels.bincount(minlength=len(dataset.class_names))
     if not counts.all():
@@ -154,10 +157,16 @@ def _whole(dataset: datasets.Dataset, seed: int) -> datasets.Split:
     groups = torch.empty_like(counts)
     for group, members in enumerate(counts.argsort(descending=True, stable=True).tensor_split(3)):
         groups[members] = group
+    order = keys.argsort(stable=True)
+    held_out = torch.zeros(len(order), dtype=torch.bool)
+    for label, count in enumerate((counts // 10).clamp(max=validation_per_class).tolist()):
+        held_out[(labels[order] == label).nonzero().flatten()[:count]] = True
+    train = order[~held_out]
+    least = int(labels[train].bincount().min())
     return datasets.Split(
-        train=keys.argsort(stable=True),
-        validation=keys.new_empty(0),
-        few_shot=datasets.long_tail_indices(labels, keys, ratio=1, n_max=int(counts.min())),
+        train=train,
+        validation=order[held_out],
+        few_shot=train[datasets.long_tail_indices(labels[train], keys[train], 1, least)],
         groups=groups,
     )
 
@@ -295,6 +304,7 @@ class _Session:
                     self.augmentation if complete else None,
                     self._autocast,
                     self.config.geometry,
+                    self.config.prompts,
                 ).to_dict()
             self.history.evaluations.append(distributed.from_first(found))
         self.history.seconds["evaluation"] += time.perf_counter() - start
@@ -356,13 +366,16 @@ class _Session:
         names = ("tau", "tau_image", "tau_text")
         learned = {name: getattr(self.loss, name, None) for name in names}
         arrays = {
-            name: value.detach().cpu().numpy()
+            name: value.detach().float().cpu().numpy()
             for name, value in learned.items()
             if isinstance(value, Tensor) and value.shape == self.labels.shape
         }
         if arrays:
             arrays["labels"] = self.labels.numpy()
             arrays["positions"] = self.split.train.numpy()
+            if isinstance(self.dataset, datasets.Captioned):
+                spoken = self.dataset.train_tokens[self.split.train]
+                arrays["rarest_word"] = datasets.captions.rarest(spoken).numpy()
         images = self.config.epochs * self.steps * self.config.batch
         return Outcome(
             history=self.history,

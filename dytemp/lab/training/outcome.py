@@ -51,7 +51,8 @@ class Outcome:
     arrays : dict of arrays
         For losses that learn temperatures: one for each training sample (``tau``, or ``tau_image``
         and ``tau_text``), the samples' classes (``labels``) and their ``positions`` in the training
-        images of the data set. Empty for the others.
+        images of the data set; with captions also ``rarest_word``, how often the rarest word of the
+        caption occurs. Empty for the others.
     fingerprint : str
         Of the content of the data set, see `dytemp.lab.datasets.fingerprint`.
     counts, groups : list of int

@@ -175,6 +175,15 @@ def test_it_says_what_it_rests_on() -> None:
     assert table.loc["replicates", "here"] == "2 draws, 3 runs of each method"
     assert table.loc["updates", "here"] == "10"
     assert "draws 1, 2" in str(study())
+
+
+def test_data_and_encoder_are_named_for_a_reader() -> None:
+    recorded = studies.load("ts", methods=["TS"])
+    assert recorded.config().encoder == "small"
+    table = recorded.protocol()["here"]
+    assert table["data"] == "CIFAR-10, long tail, 11,165 training images"
+    assert table["encoder"] == "small residual network"
+    assert "on CIFAR-10, long tail (11,165 images), small residual network," in str(recorded)
     assert study().updates == 10
 
 
