@@ -317,9 +317,13 @@ def _settings(study: str, protocol: str) -> Spec:
         return _settings("ts_synthetic", protocol) | at_the_end
     if study == "dystress_geometry":
         settings = _settings("dystress", protocol)
-        points = _closer_at_first(settings["epochs"])
-        looked = {"geometry": True, "evaluate_every": 0, "evaluate_at": points, "probes": ()}
-        return settings | looked
+        when = _closer_at_first(settings["epochs"])
+        return settings | {
+            "geometry": True,
+            "evaluate_every": 0,
+            "evaluate_at": when,
+            "probes": (),
+        }
     if study == "isogclr_photos" and protocol != "quick":
         return PHOTOS | {"epochs": PHOTO_EPOCHS[protocol]}
     if study.endswith(("_captions", "_photos")):
