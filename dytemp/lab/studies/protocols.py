@@ -520,7 +520,7 @@ def _sentences(epochs: int) -> dict[str, Spec]:
     """Return SimCSE at fixed temperatures, and the rules at the settings of the paper's code."""
     narrow = {"tau_min": 0.04, "tau_max": 0.05}
     return _fixed(0.02, 0.04, 0.05, 0.1, 0.2) | {
-        "untrained": {"name": "CLIP", "temperature": 0.05},  # the loss is without effect
+        "untrained": {"name": "DCL", "temperature": 0.05},  # any loss will do; no fixed τ of NTXent
         "MACL": {"name": "MACL", "tau0": 0.05, "alpha": 2.0, "a0": 0.8},
         "two constants": {"name": "TwoConstants", "tau_positive": 0.05, "tau_negative": 0.04},
         "DySTreSS": _pairwise("SimilarityCosine", **narrow),
