@@ -31,7 +31,6 @@ _MORE = {
 }
 GROUPS = ("head", "mid", "tail")
 DATA = {
-    "scene_sentences": "scenes in words",
     "mnist5k": "MNIST digits",
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
@@ -39,6 +38,8 @@ DATA = {
     "prototypes": "generated patterns",
     "scenes": "generated scenes with captions",
     "fashion": "product photos with their names",
+    "scene_sentences": "generated scenes in words",
+    "verses": "short verses in two wordings",
 }
 ENCODERS = {
     "tiny": "three convolutional layers",
