@@ -1,6 +1,7 @@
 """Data sets as tensors, and long-tailed subsets of them that are chosen by content.
 
-Images are uint8 tensors (N, C, H, W), the whole data set in memory.
+Images are uint8 tensors (N, C, H, W), sentences int64 tensors (N, L) of words, the whole data set
+in memory.
 """
 
 from dytemp.lab.datasets.fingerprints import fingerprint, own_fingerprint
@@ -13,13 +14,14 @@ from dytemp.lab.datasets.long_tails import (
 )
 from dytemp.lab.datasets.own import DAMAGE
 from dytemp.lab.datasets.permutations import TS_PERMUTATIONS, class_order
-from dytemp.lab.datasets.types import Captioned, Dataset, Split
+from dytemp.lab.datasets.types import Captioned, Dataset, Sentences, Split
 
 __all__ = [
     "DAMAGE",
     "TS_PERMUTATIONS",
     "Captioned",
     "Dataset",
+    "Sentences",
     "Split",
     "class_order",
     "content_keys",

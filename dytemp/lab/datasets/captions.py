@@ -97,3 +97,26 @@ def equal(captions: Sequence[str]) -> Tensor:
     """Return for each caption the place of the first one that is equal to it, int64 (N,)."""
     first = {caption: place for place, caption in reversed(list(enumerate(captions)))}
     return torch.tensor([first[caption] for caption in captions])
+
+
+def splice(tokens: Tensor, strangers: Tensor, shares: Tensor) -> Tensor:
+    """Return sentences of which a given share is left: their beginnings, ended by other sentences.
+
+    Parameters
+    ----------
+    tokens, strangers : int64 tensor (N, L)
+        Sentences, and those that end them.
+    shares : Tensor
+        In [0, 1], shape (N,): how much of a sentence stays in front; as much of the stranger, from
+        its beginning, makes room for it.
+
+    Returns
+    -------
+    int64 tensor (N, L)
+    """
+    spliced = torch.zeros_like(tokens)
+    for row, ours, theirs, share in zip(spliced, tokens, strangers, shares.tolist(), strict=True):
+        ours, theirs = ours[ours != 0], theirs[theirs != 0]
+        words = torch.cat([ours[: round(share * len(ours))], theirs[round(share * len(theirs)) :]])
+        row[: len(words)] = words[: len(row)]
+    return spliced

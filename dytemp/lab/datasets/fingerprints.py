@@ -9,12 +9,12 @@ import os
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor, uint8
+from torch import Tensor
 
 from dytemp.lab.datasets.folders import files_of
 from dytemp.lab.datasets.loading import own_source, read_own
-from dytemp.lab.datasets.long_tails import content_keys
-from dytemp.lab.datasets.types import Captioned, Dataset
+from dytemp.lab.datasets.long_tails import as_bytes, content_keys
+from dytemp.lab.datasets.types import Captioned, Dataset, Sentences
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -37,10 +37,13 @@ def fingerprint(dataset: Dataset) -> str:
         images: Tensor = getattr(dataset, f"{part}_images")
         columns = [
             getattr(dataset, f"{part}_labels").numpy(),
-            content_keys(images, 0, "fingerprint").numpy(),
+            content_keys(as_bytes(images), 0, "fingerprint").numpy(),
         ]
         if isinstance(dataset, Captioned):
-            words = getattr(dataset, f"{part}_tokens").contiguous().view(uint8)
+            words = as_bytes(getattr(dataset, f"{part}_tokens"))
+            columns.append(content_keys(words, 0, "fingerprint").numpy())
+        if isinstance(dataset, Sentences) and part == "test":
+            words = as_bytes(dataset.test_others)
             columns.append(content_keys(words, 0, "fingerprint").numpy())
         table = np.stack(columns).astype("<i8")
         whole.update(str(tuple(images.shape)).encode())

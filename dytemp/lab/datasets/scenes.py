@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dytemp import checks
 from dytemp.lab.datasets.long_tails import long_tail_counts
-from dytemp.lab.datasets.types import Captioned
+from dytemp.lab.datasets.types import Captioned, Sentences
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -113,8 +113,7 @@ def scenes(
     ratio = checks.number("ratio", ratio, above=0, at_most=1)
     seed = checks.integer("seed", seed, at_least=0)
 
-    heads = sum(ratio ** (k / (concepts - 1)) for k in range(concepts))
-    counts = long_tail_counts(math.floor(train / heads), concepts, ratio)
+    counts = _long_tail(train, concepts, ratio)
     order = np.random.default_rng((seed, 0)).permutation(len(CONCEPTS))[:concepts]
     chosen = [CONCEPTS[k] for k in order]
     parts = []
@@ -138,6 +137,51 @@ def scenes(
         test_tokens=tokenise(test_captions),
         vocabulary=VOCABULARY,
     )
+
+
+def scene_sentences(seed: int = 0) -> Sentences:
+    """Describe generated scenes twice: sentences that stand in for `dytemp.lab.datasets.verses`.
+
+    The concepts and their long tail are those of `scenes`, and so are the numbers of scenes; the
+    classes are the concepts. Nothing is drawn, and nobody sees which descriptions belong together
+    before they are looked for.
+
+    Parameters
+    ----------
+    seed : int
+        At least 0. The same seed gives the same sentences.
+    """
+    seed = checks.integer("seed", seed, at_least=0)
+    concepts = 20
+    order = np.random.default_rng((seed, 0)).permutation(len(CONCEPTS))[:concepts]
+    chosen = [CONCEPTS[k] for k in order]
+    counts = _long_tail(2000, concepts, 0.02)
+    parts = []
+    for part, per_concept in enumerate((counts, [25] * concepts, [25] * concepts), start=1):
+        rng = np.random.default_rng((seed, part))
+        labels = rng.permutation(np.repeat(np.arange(concepts), per_concept))
+        invented = _invent(labels, chosen, rng)
+        wordings = [tokenise([_describe(scene, rng) for scene in invented]) for _ in range(2)]
+        parts.append((torch.from_numpy(labels), *wordings))
+    (classes, *train), (test_classes, test, test_others), (_, validation, others) = parts
+    return Sentences(
+        name="scene_sentences",
+        train_images=torch.cat(train),
+        test_images=test,
+        test_others=test_others,
+        validation=validation,
+        validation_others=others,
+        train_labels=classes.repeat(2),
+        test_labels=test_classes,
+        class_names=tuple(" ".join(concept) for concept in chosen),
+        vocabulary=VOCABULARY,
+    )
+
+
+def _long_tail(scenes: int, concepts: int, ratio: float) -> list[int]:
+    """Return how many scenes each concept gets, the most frequent first."""
+    heads = sum(ratio ** (k / (concepts - 1)) for k in range(concepts))
+    return long_tail_counts(math.floor(scenes / heads), concepts, ratio)
 
 
 def tokenise(captions: Sequence[str]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a data set is: images as tensors, with classes, perhaps with captions."""
+"""What a data set is: images or sentences as tensors, with classes, perhaps with captions."""
 
 from __future__ import annotations
 
@@ -50,6 +50,30 @@ class Captioned(Dataset):
     test_tokens: Tensor
     vocabulary: tuple[str, ...]
     test_groups: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sentences(Dataset):
+    """Sentences with classes; what is read stands where other data sets have their images.
+
+    Held-out sentences come in two wordings, row by row, so that one can be looked for by the other.
+
+    Attributes
+    ----------
+    train_images, test_images : int64 tensor (N, L)
+        The words of the sentences as positions in `vocabulary`, filled up with 0.
+    test_others : int64 tensor (N, L)
+        The test sentences in their other wording.
+    validation, validation_others : int64 tensor (N, L)
+        Further held-out sentences in both wordings, to choose by.
+    vocabulary : tuple of str
+        Position 0 is the padding.
+    """
+
+    test_others: Tensor
+    validation: Tensor
+    validation_others: Tensor
+    vocabulary: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)

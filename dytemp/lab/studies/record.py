@@ -22,8 +22,18 @@ from dytemp.lab.training.configuration import Config, describe
 Array = np.ndarray[Any, Any]
 
 # Metrics with a range; names that begin like the first ones are accuracies. Others are finite.
-_ACCURACIES = ("knn", "few_shot", "long_tail", "validation_knn", "recall", "zero_shot")
-_RANGES = {"alignment": (0.0, 4.0), "uniformity": (-8.0, 1e-6), "tolerance": (-1.0, 1.0 + 1e-6)}
+_ACCURACIES = (
+    *("knn", "few_shot", "long_tail", "recall", "zero_shot", "words_recall"),
+    *("validation_knn", "validation_recall"),
+)
+_RANGES = {
+    "alignment": (0.0, 4.0),
+    "uniformity": (-8.0, 1e-6),
+    "tolerance": (-1.0, 1.0 + 1e-6),
+    "graded": (-1.0, 1.0),
+    "validation_graded": (-1.0, 1.0),
+    "words_graded": (-1.0, 1.0),
+}
 _LARGEST = sys.float_info.max
 _FINITE = (-_LARGEST, _LARGEST)
 _CURVES = ("loss", "temperature", "learning_rate")

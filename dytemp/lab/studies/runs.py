@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 ACCURACY_TOLERANCE = 0.05  # between machines; see `verify`
-SMALL = ("tiny", "dense")  # encoders that are trained on one thread
+SMALL = ("tiny", "dense", "transformer")  # encoders that are trained on one thread
 PATIENCE = 5.0  # seconds, before it is said who trains the run
 _KEPT = "Finished runs and the last checkpoint are kept, so that the same call goes on from there."
 

@@ -186,8 +186,10 @@ class Study:
     def scope(self) -> str:
         """How far its verdicts reach; see `dytemp.lab.studies.claims.SCOPES`."""
         config = self.config()
-        if config.data in ("prototypes", "scenes"):
+        if config.data in ("prototypes", "scenes", "scene_sentences"):
             return "simulation"
+        if config.pairs == "sentences":
+            return "scaled down"  # no scale has the paper's pre-trained encoder
         return SCOPES.get(self.scale, "scaled down")
 
     @property
@@ -216,13 +218,14 @@ class Study:
         draws = [len(by_draw) for by_draw in self.runs.values()]
         number = [sum(map(len, by_draw.values())) for by_draw in self.runs.values()]
         rows = {
-            "data": f"{words.data(config.data, run.counts)}, {sum(run.counts):,} training images",
-            "imbalance": f"{largest} to {smallest} images of a class",
+            "data": f"{words.data(config.data, run.counts)}, "
+            f"{sum(run.counts):,} training {self._samples}",
+            "imbalance": f"{largest} to {smallest} {self._samples} of a class",
             "encoder": words.encoder(config.encoder),
             "batch": config.batch,
             "epochs": config.epochs,
             "updates": f"{self.updates:,}",
-            "images seen": f"{self.updates * config.batch:,}",
+            f"{self._samples} seen": f"{self.updates * config.batch:,}",
             "learning rate": self._rates(),
             "warm-up": _counted(config.warmup_epochs, "epoch"),
             "replicates": f"{_span(draws, 'draw')}, {_span(number, 'run')} of each method",
@@ -237,6 +240,10 @@ class Study:
             table.insert(0, "the paper", theirs.reindex(table.index).fillna(""))
         return table
 
+    @property
+    def _samples(self) -> str:
+        return "sentences" if self.config().pairs == "sentences" else "images"
+
     def _rates(self) -> str:
         rates = {method: self.config(method).learning_rate for method in self.runs}
         if len(set(rates.values())) == 1:
@@ -248,8 +255,8 @@ class Study:
         machines = sorted({r.environment["processor"] for r in self.all_runs})
         return (
             f"{self.name} at scale {self.scale}: {len(self.methods)} methods on "
-            f"{words.data(config.data, run.counts)} ({sum(run.counts):,} images), "
-            f"{words.encoder(config.encoder)}, {config.epochs} epochs "
+            f"{words.data(config.data, run.counts)} ({sum(run.counts):,} {self._samples}), "
+            f"{words.encoder(config.encoder)}, {_counted(config.epochs, 'epoch')} "
             f"({self.updates:,} updates), {_draws(self.draws)}, "
             f"{_counted(len(self.all_runs), 'run')} on {', '.join(machines)}"
         )
@@ -721,7 +728,7 @@ def _metric(run: Run, name: str, epoch: int | None) -> float:
     if name not in metrics:
         raise ValueError(f"metric must be one of {', '.join(metrics)}, got {name!r}")
     kind = name.removeprefix("validation_").split("_")[0]
-    percent = kind.startswith(("knn", "recall", "few", "long", "zero"))
+    percent = kind.startswith(("knn", "recall", "few", "long", "zero", "graded", "words"))
     return float((100 if percent else 1) * metrics[name])
 
 

@@ -20,6 +20,9 @@ _MORE = {
     "recall5_image": "text to image, recall at 5",
     "recall10_image": "text to image, recall at 10",
     "recall1": "recall at 1, both ways",
+    "recall1_there": "King James to modern wording, recall at 1",
+    "recall1_back": "modern to King James wording, recall at 1",
+    "graded": "graded pairs, Spearman × 100",
     "zero_shot": "zero-shot top-1",
     "fullest_group": "share of the fullest group",
     "inter_class_uniformity": "uniformity between classes",
@@ -35,6 +38,8 @@ DATA = {
     "prototypes": "generated patterns",
     "scenes": "generated scenes with captions",
     "fashion": "product photos with their names",
+    "scene_sentences": "generated scenes in words",
+    "verses": "short verses in two wordings",
 }
 ENCODERS = {
     "tiny": "three convolutional layers",
@@ -42,6 +47,7 @@ ENCODERS = {
     "resnet18": "ResNet-18",
     "resnet50": "ResNet-50",
     "dense": "two dense layers",
+    "transformer": "small transformer",
 }
 _LONG_TAIL = 5  # times as many images of the most frequent class as of the rarest
 

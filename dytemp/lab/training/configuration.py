@@ -18,8 +18,8 @@ from dytemp import checks, losses, schedules
 from dytemp.lab.training import augment, optimizers, own
 from dytemp.losses.pairs import PairLoss
 
-PAIRS = ("views", "captions")
-ENCODERS = ("tiny", "small", "resnet18", "resnet50", "dense")
+PAIRS = ("views", "captions", "sentences")
+ENCODERS = ("tiny", "small", "resnet18", "resnet50", "dense", "transformer")
 PRECISIONS = ("auto", "float32", "bfloat16")
 PROBES = ("few_shot", "long_tail")
 
@@ -39,7 +39,9 @@ class Config:
 
     # Data
     data: str = "mnist5k"  # a name that datasets.load knows
-    pairs: str = "views"  # "views": two views of an image; "captions": an image and its caption
+    # "views": two views of an image; "captions": an image and its caption; "sentences": a sentence
+    # twice through the dropout of its encoder
+    pairs: str = "views"
     n_max: int | None = 400  # training images of the most frequent class; None: all there are
     ratio: float = 0.01  # training images of the rarest class over that, in (0, 1]
     permutation: int | None = None  # class order, see datasets.class_order; None: class 0 leads
@@ -56,7 +58,7 @@ class Config:
     key_momentum: float | None = None  # MoCo: weight of the past in the key encoder; None: no such
 
     # Training
-    augmentation: str = "digits"  # a name in augment.PRESETS
+    augmentation: str = "digits"  # a name in augment.PRESETS; without meaning for sentences
     epochs: int = 20
     batch: int = 256  # pairs in an update, over all processes; what is left of an epoch is dropped
     optimizer: str = "sgd"  # "sgd", "lars" or "adamw"
@@ -168,9 +170,14 @@ class Config:
         """Refuse settings that have no meaning together."""
         if self.n_max is None and self.permutation is not None:
             raise ValueError("n_max must be a number where permutation is given, got None")
-        if self.key_momentum is not None and self.pairs == "captions":
+        if self.key_momentum is not None and self.pairs != "views":
             raise ValueError(
-                f"key_momentum must be None for pairs 'captions', got {self.key_momentum!r}"
+                f"key_momentum must be None for pairs {self.pairs!r}, got {self.key_momentum!r}"
+            )
+        if (self.pairs == "sentences") != (self.encoder == "transformer"):
+            raise ValueError(
+                "pairs 'sentences' need the encoder 'transformer', and it reads nothing else, got "
+                f"pairs {self.pairs!r} and encoder {self.encoder!r}"
             )
 
 

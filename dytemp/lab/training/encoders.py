@@ -1,4 +1,4 @@
-"""Encoders of images and captions, from seconds on a laptop to the networks of the papers.
+"""Encoders of images and of words, from seconds on a laptop to the networks of the papers.
 
 Every encoder has a backbone, whose output is what the evaluations use (`features`), and on top of
 it the projection head whose output the losses see (`forward`). The networks of torchvision are
@@ -116,6 +116,82 @@ class TextEncoder(nn.Module):
         return output
 
 
+class Transformer(nn.Module):
+    """A sentence encoder: words that look at each other, the mean over them, then a dense head.
+
+    The layers are those of BERT, fewer and narrower, with dropout wherever BERT has it. In training
+    the same sentence comes out a little different each time, which is all the augmentation there is
+    in SimCSE.
+
+    Parameters
+    ----------
+    vocabulary_size : int
+        Number of tokens, with the padding (0).
+    projection_dim : int
+        Width of the projection.
+    feature_dim : int
+        Width of the features.
+    layers, heads : int
+        Number of layers, and of attention heads in each.
+    dropout : float
+        Share of the entries that are dropped in training.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        projection_dim: int,
+        feature_dim: int = 64,
+        layers: int = 2,
+        heads: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocabulary_size, feature_dim, padding_idx=PADDING)
+        self.positions = nn.Embedding(LONGEST_CAPTION, feature_dim)
+        with torch.no_grad():
+            for table in (self.words, self.positions):
+                table.weight.mul_(0.02)  # the deviation of BERT's; the padding stays at 0
+        self.norm = nn.LayerNorm(feature_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                feature_dim, heads, 2 * feature_dim, dropout, "gelu", batch_first=True
+            )
+            for _ in range(layers)
+        )
+        # Dense and tanh, for the loss alone, as in SimCSE.
+        self.head = nn.Sequential(nn.Linear(feature_dim, projection_dim), nn.Tanh())
+        self.feature_dim = feature_dim
+        self.projection_dim = projection_dim
+
+    def features(self, tokens: Tensor) -> Tensor:
+        """Return the mean over the words, (N, feature_dim), for int64 tokens (N, L); 0 is padding.
+
+        Raises
+        ------
+        ValueError
+            If the sentences are longer than 64 tokens.
+        """
+        length = tokens.shape[1]
+        if length > LONGEST_CAPTION:
+            raise ValueError(f"tokens may be at most {LONGEST_CAPTION} long, got {length}")
+        position = torch.arange(length, device=tokens.device)
+        words = self.dropout(self.norm(self.words(tokens) + self.positions(position)))
+        padding = tokens == PADDING
+        padding[:, 0] = False  # a sentence without words would have nothing to look at
+        for layer in self.layers:
+            words = layer(words, src_key_padding_mask=padding)
+        present = (~padding).unsqueeze(2).to(words.dtype)
+        mean: Tensor = (words * present).sum(dim=1) / present.sum(dim=1)
+        return mean
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the projection, (N, projection_dim), for int64 tokens (N, L); 0 is padding."""
+        output: Tensor = self.head(self.features(tokens))
+        return output
+
+
 def projection_head(feature_dim: int, projection_dim: int) -> nn.Sequential:
     """Return the two-layer head of SimCLR as in the published code of TS."""
     return nn.Sequential(
@@ -203,7 +279,11 @@ def _basic_block(before: int, after: int, stride: int) -> nn.Module:
 
 
 BACKBONES = {f.__name__: f for f in (tiny, small, resnet18, resnet50, dense, mlp)}
-NAMES = (*BACKBONES, "text")
+READERS: dict[str, type[TextEncoder | Transformer]] = {
+    "text": TextEncoder,
+    "transformer": Transformer,
+}
+NAMES = (*BACKBONES, *READERS)
 
 
 def build(
@@ -213,19 +293,20 @@ def build(
     vocabulary_size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-) -> Encoder | TextEncoder:
+) -> Encoder | TextEncoder | Transformer:
     """Build an encoder by name; the weights depend on `torch.manual_seed` alone.
 
     Parameters
     ----------
     name : str
-        "tiny", "small", "resnet18", "resnet50", "dense", "mlp" or "text".
+        "tiny", "small", "resnet18", "resnet50", "dense" or "mlp"; for words "text" or
+        "transformer".
     channels : int
-        Channels of the images; entries of the vectors for "mlp"; without meaning for "text".
+        Channels of the images; entries of the vectors for "mlp"; without meaning for words.
     projection_dim : int
         Width of the projection.
     vocabulary_size : int, optional
-        Number of tokens, needed for "text" only.
+        Number of tokens, needed for "text" and "transformer" only.
     mean, std : sequence of float, optional
         Normalisation of each channel. By default that of ImageNet for colour images, which TS uses
         for CIFAR too, and none otherwise.
@@ -239,14 +320,14 @@ def build(
     checks.choice("name", name, NAMES)
     checks.integer("channels", channels, at_least=1)
     checks.integer("projection_dim", projection_dim, at_least=1)
-    if (name == "text") != (vocabulary_size is not None):
+    if (name in READERS) != (vocabulary_size is not None):
         raise ValueError(
-            "vocabulary_size is needed for 'text' and for nothing else, "
+            "vocabulary_size is needed for 'text' and 'transformer' and for nothing else, "
             f"got vocabulary_size={vocabulary_size!r} for {name!r}"
         )
     if vocabulary_size is not None:
         checks.integer("vocabulary_size", vocabulary_size, at_least=2)
-        return TextEncoder(vocabulary_size, projection_dim)
+        return READERS[name](vocabulary_size, projection_dim)
     colour = channels == 3 and name != "mlp"
     mean = mean if mean is not None else IMAGENET_MEAN if colour else (0.0,) * channels
     std = std if std is not None else IMAGENET_STD if colour else (1.0,) * channels

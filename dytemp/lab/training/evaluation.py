@@ -2,7 +2,8 @@
 
 As in TS (its released notebooks) everything rests on the normalised output of the backbone, but
 without augmentation; the long-tailed training images are the bank of the nearest neighbours. Pairs
-of images and captions are retrieved by their embeddings, as in iSogCLR.
+of images and captions are retrieved by their embeddings, as in iSogCLR, and so are sentences in
+another wording.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from scipy import sparse
+from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn import functional as F
 
 from dytemp import metrics
-from dytemp.lab.datasets import Captioned, Dataset, Split, captions
+from dytemp.lab.datasets import Captioned, Dataset, Sentences, Split, captions
 from dytemp.lab.training.augment import Augmentation, two_views
 from dytemp.lab.training.pairings import ImageAndText, Pairing
 
@@ -24,6 +28,7 @@ GROUPS = ("head", "mid", "tail")
 ROWS = 1000  # images in a forward pass
 PAIRS = 2000  # test images that alignment is measured on
 RECALLS = (1, 5, 10)
+GRADES = 5  # the highest grade of a pair of sentences, as in the STS data sets
 BINS, BINS_IN_GROUP = 500, 10  # of the coverage, as drawn in Fig. 1 of TS
 SIMILARITY_BINS = 101  # as `dytemp.metrics.similarity_histogram` has by default
 STRUCTURE = (
@@ -53,7 +58,11 @@ class Evaluation:
         and ``neighbour_agreement`` (local structure) of the test features. For captions
         ``recall1_text`` (image to text), ``recall1_image`` (text to image), the same at 5 and 10,
         ``validation_recall1``, the mean of both on the validation images, and ``zero_shot``: test
-        images by the names of their classes, a mean over the classes as for kNN.
+        images by the names of their classes, a mean over the classes as for kNN. For sentences
+        ``recall1_there`` and ``recall1_back`` (a held-out sentence finds its other wording, and
+        back), their mean ``recall1``, and ``graded``: Spearman's correlation of the cosine with
+        the share that a spliced sentence has left; all also as ``validation_``, and as ``words_``
+        for common words in place of an encoder. Their ``alignment`` is that of both wordings.
     per_class : dict
         The accuracies of all classes, for each kind of prediction.
     geometry : dict
@@ -108,7 +117,8 @@ def evaluate(
     prompts : tuple of str
         For image-text pairs: texts round the name of a class, whose embeddings are averaged.
     """
-    device, image = model.image.mean.device, model.image
+    device, image = next(iter(model.state_dict().values())).device, model.image
+    reads = isinstance(dataset, Sentences)
 
     def embed(function: Embed, inputs: Tensor) -> Tensor:
         with torch.inference_mode(), autocast():
@@ -117,7 +127,7 @@ def evaluate(
         return torch.cat(parts)
 
     def features(images: Tensor) -> Tensor:
-        return embed(lambda part: image.features(part / 255), images)
+        return embed(lambda part: image.features(part if reads else part / 255), images)
 
     model.eval()
     bank, test = features(dataset.train_images[split.train]), features(dataset.test_images)
@@ -146,19 +156,26 @@ def evaluate(
             )
     values["uniformity"] = metrics.uniformity(test)
     values["tolerance"] = metrics.tolerance(test, test_labels)
+    if isinstance(dataset, Sentences):
+        values |= _sentences(features, dataset)
     geometry = {}
     if with_geometry:
-        geometry = _geometry(embed(lambda x: image(x / 255), dataset.train_images[split.train]))
+        inputs = dataset.train_images[split.train]
+        geometry = _geometry(embed(lambda x: image(x if reads else x / 255), inputs))
     if augmentation is not None:
-        views = two_views(
-            dataset.test_images[:PAIRS], augmentation, torch.Generator().manual_seed(0)
-        )
-        values["alignment"] = metrics.alignment(*(embed(image.features, view) for view in views))
+        if isinstance(dataset, Sentences):
+            values["alignment"] = metrics.alignment(test, features(dataset.test_others))
+            values |= _common_words(dataset)
+        else:
+            views = two_views(
+                dataset.test_images[:PAIRS], augmentation, torch.Generator().manual_seed(0)
+            )
+            values["alignment"] = metrics.alignment(*(embed(image.features, v) for v in views))
+            if with_geometry:
+                first, second = (embed(image, view) for view in views)
+                geometry |= _kinds_of_pairs(first, second, test_labels[:PAIRS])
         for measure in STRUCTURE:
             values[measure.__name__] = measure(test, test_labels)
-        if with_geometry:
-            first, second = (embed(image, view) for view in views)
-            geometry |= _kinds_of_pairs(first, second, test_labels[:PAIRS])
     values |= retrieval
     model.train()
     return Evaluation(epoch, values, per_class, geometry)
@@ -248,3 +265,72 @@ def _retrieval(
 
 def _unit(embeddings: Tensor) -> Tensor:
     return F.normalize(embeddings, dim=1)
+
+
+def _sentences(read: Embed, data: Sentences) -> dict[str, float]:
+    """Find held-out sentences by their other wording, and grade how much is left of them."""
+    values: dict[str, float] = {}
+    for prefix, ours, theirs in (
+        ("", data.test_images, data.test_others),
+        ("validation_", data.validation, data.validation_others),
+    ):
+        spliced, shares = _graded_pairs(theirs)
+        first, second, third = (F.normalize(read(each), dim=1) for each in (ours, theirs, spliced))
+        grades = (first * third).sum(dim=1)
+        found = _agreement(first @ second.T, ours, theirs, grades, shares)
+        values |= {prefix + name: value for name, value in found.items()}
+    return values
+
+
+def _common_words(data: Sentences) -> dict[str, float]:
+    """Return what common words alone reach: the cosine of word counts, rare words weighing more."""
+    every = data.train_images.sort(dim=1).values
+    new = (every[:, 1:] != every[:, :-1]) & (every[:, 1:] > 0)
+    size = len(data.vocabulary)
+    frequency = every[:, 1:][new].bincount(minlength=size)
+    weights = torch.log((1 + len(every)) / (1 + frequency)).numpy()
+    weights[0] = 0  # the padding
+
+    def counts(tokens: Tensor) -> sparse.csr_array:
+        rows = np.repeat(np.arange(len(tokens)), tokens.shape[1])
+        columns = tokens.flatten().numpy()
+        table = sparse.csr_array((weights[columns], (rows, columns)), shape=(len(tokens), size))
+        length = np.sqrt(table.multiply(table).sum(axis=1))
+        return sparse.diags_array(1 / np.maximum(length, 1e-12)) @ table
+
+    ours, theirs = data.test_images, data.test_others
+    spliced, shares = _graded_pairs(theirs)
+    first, second, third = counts(ours), counts(theirs), counts(spliced)
+    grades = torch.from_numpy(first.multiply(third).sum(axis=1))
+    similarity = torch.from_numpy((first @ second.T).toarray())
+    found = _agreement(similarity, ours, theirs, grades, shares)
+    return {f"words_{name}": value for name, value in found.items()}
+
+
+def _graded_pairs(sentences: Tensor) -> tuple[Tensor, Tensor]:
+    """End sentences by others, from all of a sentence left to none; return these shares too.
+
+    The stranger stands half the data set away.
+    """
+    shares = (torch.arange(len(sentences)) % (GRADES + 1)) / GRADES
+    return captions.splice(sentences, sentences.roll(len(sentences) // 2, 0), shares), shares
+
+
+def _agreement(
+    similarity: Tensor, ours: Tensor, theirs: Tensor, grades: Tensor, shares: Tensor
+) -> dict[str, float]:
+    """Return recall both ways and the rank correlation of grades; equal sentences are one."""
+
+    def recall(matrix: Tensor, wanted: Tensor) -> float:
+        _, same = torch.unique(wanted, dim=0, return_inverse=True)
+        return metrics.recall_at_k(matrix, 1, same)
+
+    there, back = recall(similarity, theirs), recall(similarity.T, ours)
+    ordered = bool((grades != grades[0]).any())
+    rank = spearmanr(grades.numpy(), shares.numpy()).statistic if ordered else 0.0
+    return {
+        "recall1_there": there,
+        "recall1_back": back,
+        "recall1": (there + back) / 2,
+        "graded": float(rank),
+    }

@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from dytemp.lab import datasets, files
+from dytemp.lab.datasets.long_tails import as_bytes
 from dytemp.lab.training import augment, distributed, hardware, optimizers, own, pairings
 from dytemp.lab.training.configuration import Config, build_loss, describe
 from dytemp.lab.training.evaluation import evaluate
@@ -33,7 +34,7 @@ from dytemp.schedules import LogScale
 
 __all__ = ["Config", "History", "Outcome", "build_loss", "choose_split", "train"]
 
-ORDER, VIEWS = range(2)  # what a generator is for
+ORDER, VIEWS, DROPOUT = range(3)  # what a generator is for
 CHECKPOINT_SECONDS = 1.0  # between two checkpoints, at least: an epoch can be shorter than a write
 
 
@@ -88,7 +89,8 @@ def train(
             session.load(checkpoint)
         saved = -math.inf
         for epoch in range(session.history.epoch + 1, config.epochs + 1):
-            session.train_epoch(epoch)
+            with session.dropout(epoch):
+                session.train_epoch(epoch)
             session.evaluate_if_due(epoch)
             due = epoch == config.epochs or time.monotonic() - saved >= CHECKPOINT_SECONDS
             if checkpoint is not None and due and distributed.rank() == 0:
@@ -145,7 +147,8 @@ def _whole(dataset: datasets.Dataset, seed: int, validation_per_class: int) -> d
 
     The first ones of each class validate: as many as asked for, but at most a tenth of the class.
     """
-    labels, keys = dataset.train_labels, datasets.content_keys(dataset.train_images, seed)
+    labels = dataset.train_labels
+    keys = datasets.content_keys(as_bytes(dataset.train_images), seed)
     counts = labels.bincount(minlength=len(dataset.class_names))
     if not counts.all():
         empty = (counts == 0).nonzero().flatten().tolist()
@@ -187,6 +190,11 @@ class _Session:
             raise ValueError(
                 f"batch must be a multiple of the {distributed.world_size()} processes, "
                 f"got {config.batch}"
+            )
+        if config.pairs == "sentences" and distributed.world_size() > 1:
+            raise ValueError(
+                "pairs 'sentences' are trained by one process, since each would draw its own "
+                f"dropout, got {distributed.world_size()}"
             )
         self.config, self.dataset, self.split, self.device = config, dataset, split, device
         self.precision = hardware.precision(config.precision, device)
@@ -274,6 +282,8 @@ class _Session:
     ) -> pairings.Pair:
         """Return the inputs of the encoders for this process's rows of a batch."""
         images = self.images[rows]
+        if self.config.pairs == "sentences":
+            return images, images
 
         def view() -> Tensor:
             # All processes draw for the whole batch and carry out their part, as one would.
@@ -404,10 +414,21 @@ class _Session:
         wanted = self.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=wanted)
 
+    @contextmanager
+    def dropout(self, epoch: int) -> Iterator[None]:
+        """Seed torch's own generator, the only one that dropout takes, for an epoch."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(self._seed(DROPOUT, epoch))
+            yield
+
     def _generator(self, purpose: int, epoch: int) -> torch.Generator:
         """Return a generator on the processor, so that every device sees the same data."""
+        return torch.Generator().manual_seed(self._seed(purpose, epoch))
+
+    def _seed(self, purpose: int, epoch: int) -> int:
         state = np.random.SeedSequence((self.config.seed, epoch, purpose)).generate_state(1)
-        return torch.Generator().manual_seed(int(state[0]))
+        return int(state[0])
 
     def _refuse_infinite(self, values: Tensor, what: str) -> None:
         if not bool(torch.isfinite(values).all()):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dytemp.lab.datasets import Captioned, Dataset
+from dytemp.lab.datasets import Captioned, Dataset, Sentences
 from dytemp.lab.training import encoders
 from dytemp.lab.training.configuration import Config
 
@@ -16,9 +16,12 @@ Pair = tuple[Tensor, Tensor]
 
 
 class TwoViews(nn.Module):
-    """One encoder for both views; the batch normalisation sees them together, as in SimCLR."""
+    """One encoder for both views; the batch normalisation sees them together, as in SimCLR.
 
-    def __init__(self, image: encoders.Encoder) -> None:
+    Sentences come twice as they are, and leave it differently by its dropout, as in SimCSE.
+    """
+
+    def __init__(self, image: encoders.Encoder | encoders.Transformer) -> None:
         super().__init__()
         self.image = image
 
@@ -64,6 +67,15 @@ Pairing = TwoViews | ViewAndKey | ImageAndText
 
 def build(config: Config, dataset: Dataset) -> Pairing:
     """Return the encoders that a run asks for; the weights depend on torch's generator alone."""
+    if (config.pairs == "sentences") != isinstance(dataset, Sentences):
+        raise ValueError(
+            f"data of sentences and pairs 'sentences' go together, got data {config.data!r} and "
+            f"pairs {config.pairs!r}"
+        )
+    if isinstance(dataset, Sentences):
+        size = len(dataset.vocabulary)
+        reader: Any = encoders.build(config.encoder, 1, config.projection_dim, vocabulary_size=size)
+        return TwoViews(reader)
     channels, height, width = dataset.train_images.shape[1:]
     if config.encoder == "dense" and (height, width) != (8, 8):
         raise ValueError(

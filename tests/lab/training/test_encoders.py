@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from dytemp.lab.training import encoders
-from dytemp.lab.training.encoders import BACKBONES, build
+from dytemp.lab.training.encoders import BACKBONES, READERS, build
 
 VOCABULARY = 20
 INPUTS = {
@@ -30,8 +30,8 @@ def captions(n: int = 6) -> Tensor:
 def make(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
     """Return an encoder that has seen a few batches, and an input for it."""
     torch.manual_seed(seed)
-    encoder = build(name, 3, 16, VOCABULARY if name == "text" else None)
-    batch = captions() if name == "text" else images(name)
+    encoder = build(name, 3, 16, VOCABULARY if name in READERS else None)
+    batch = captions() if name in READERS else images(name)
     encoder.train()(batch)
     return encoder.eval(), batch
 
@@ -137,14 +137,16 @@ def test_normalisation_by_default() -> None:
     assert (grey.mean.tolist(), grey.std.tolist()) == ([0.0], [1.0])
 
 
-def test_padding_changes_nothing() -> None:
-    encoder, tokens = make("text")
+@pytest.mark.parametrize("name", READERS)
+def test_padding_changes_nothing(name: str) -> None:
+    encoder, tokens = make(name)
     padded = torch.nn.functional.pad(tokens, (0, 9))
     torch.testing.assert_close(encoder(padded), encoder(tokens), rtol=1e-5, atol=1e-6)
 
 
-def test_padding_is_not_learned() -> None:
-    encoder, tokens = make("text")
+@pytest.mark.parametrize("name", READERS)
+def test_padding_is_not_learned(name: str) -> None:
+    encoder, tokens = make(name)
     tokens[0, 3:] = encoders.PADDING
     encoder.train()(tokens).square().sum().backward()
     assert not encoder.words.weight[encoders.PADDING].any()
@@ -156,15 +158,17 @@ def test_empty_caption_has_features() -> None:
     assert not encoder.features(torch.zeros(1, 5, dtype=torch.int64)).any()
 
 
-def test_order_of_the_words_counts() -> None:
-    encoder, _ = make("text")
+@pytest.mark.parametrize("name", READERS)
+def test_order_of_the_words_counts(name: str) -> None:
+    encoder, _ = make(name)
     one, other = encoder.features(torch.tensor([[1, 2, 3, 4], [3, 2, 1, 4]]))
     assert (one - other).abs().max() > 0.01
 
 
-def test_long_captions_are_refused() -> None:
+@pytest.mark.parametrize("name", READERS)
+def test_long_captions_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="tokens may be at most 64 long, got 65"):
-        build("text", 3, 16, VOCABULARY)(torch.ones(2, 65, dtype=torch.int64))
+        build(name, 3, 16, VOCABULARY)(torch.ones(2, 65, dtype=torch.int64))
 
 
 @pytest.mark.parametrize(
