@@ -40,6 +40,7 @@ from dytemp.schedules import (
     Cosine,
     HalfCosine,
     Individual,
+    InvertedSimilarityCosine,
     Linear,
     LogScale,
     PerClass,
@@ -297,6 +298,7 @@ REFUSED: list[Row] = [
     (lambda: HalfCosine(1, NAN, 9), ValueError, ["end", ABOVE_0]),
     (lambda: HalfCosine(1, 2, -9), ValueError, ["epochs", ABOVE_0]),
     # ---- temperatures: similarity
+    (lambda: InvertedSimilarityCosine(0.2, 0.1), ValueError, ["tau_min <= tau_max", "0.2 > 0.1"]),
     (lambda: SimilarityCosine(0.2, 0.1), ValueError, ["tau_min <= tau_max", "0.2 > 0.1"]),
     (lambda: SimilarityCosine(0, 0.1), ValueError, ["tau_min", ABOVE_0]),
     (lambda: SimilarityCosine(0.1, None), TypeError, ["tau_max must be a number"]),

@@ -210,8 +210,9 @@ def configs(
     if study in _BALANCED and base["n_max"] is not None:
         base = _balanced(base)
     if study in _OF_IMAGES:  # one protocol: a run that two of them have is trained once
-        if "evaluate_every" not in changes:  # a long training is looked at fifty times, not more
-            base["evaluate_every"] = max(base["evaluate_every"], base["epochs"] // 50)
+        # A long training is looked at fifty times, not more.
+        if "evaluate_every" not in changes and (every := base.get("evaluate_every", 0)):
+            base["evaluate_every"] = max(every, base["epochs"] // 50)
         base = {"evaluate_at": (phase(base["epochs"]),)} | base
     methods = _STUDIES[study](base["epochs"])
     numbers = default_draws(study, scale) if draws is None else draws

@@ -296,7 +296,8 @@ def _common_words(data: Sentences) -> dict[str, float]:
         columns = tokens.flatten().numpy()
         table = sparse.csr_array((weights[columns], (rows, columns)), shape=(len(tokens), size))
         length = np.sqrt(table.multiply(table).sum(axis=1))
-        return sparse.diags_array(1 / np.maximum(length, 1e-12)) @ table
+        scale = sparse.csr_array(sparse.diags(1 / np.maximum(length, 1e-12)))
+        return scale @ table
 
     ours, theirs = data.test_images, data.test_others
     spliced, shares = _graded_pairs(theirs)
