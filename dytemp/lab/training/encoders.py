@@ -102,10 +102,7 @@ class TextEncoder(nn.Module):
         ValueError
             If the captions are longer than 64 tokens.
         """
-        length = tokens.shape[1]
-        if length > LONGEST_CAPTION:
-            raise ValueError(f"tokens may be at most {LONGEST_CAPTION} long, got {length}")
-        position = torch.arange(length, device=tokens.device)
+        position = _positions(tokens)
         words = F.relu(self.hidden(self.words(tokens) + self.positions(position)))
         present = (tokens != PADDING).unsqueeze(2).to(words.dtype)
         return (words * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)
@@ -173,10 +170,7 @@ class Transformer(nn.Module):
         ValueError
             If the sentences are longer than 64 tokens.
         """
-        length = tokens.shape[1]
-        if length > LONGEST_CAPTION:
-            raise ValueError(f"tokens may be at most {LONGEST_CAPTION} long, got {length}")
-        position = torch.arange(length, device=tokens.device)
+        position = _positions(tokens)
         words = self.dropout(self.norm(self.words(tokens) + self.positions(position)))
         padding = tokens == PADDING
         padding[:, 0] = False  # a sentence without words would have nothing to look at
@@ -190,6 +184,14 @@ class Transformer(nn.Module):
         """Return the projection, (N, projection_dim), for int64 tokens (N, L); 0 is padding."""
         output: Tensor = self.head(self.features(tokens))
         return output
+
+
+def _positions(tokens: Tensor) -> Tensor:
+    """Return the place of each word, and refuse texts that are too long."""
+    length = tokens.shape[1]
+    if length > LONGEST_CAPTION:
+        raise ValueError(f"tokens may be at most {LONGEST_CAPTION} long, got {length}")
+    return torch.arange(length, device=tokens.device)
 
 
 def projection_head(feature_dim: int, projection_dim: int) -> nn.Sequential:
