@@ -8,6 +8,7 @@ before anything else, so that every interval is one over draws.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -549,16 +550,26 @@ class Study:
         control = self.best_fixed() if contrast.control == "best fixed" else contrast.control
         return self.differences(contrast.method, control, contrast.metric, contrast.group)
 
-    def best_fixed(self, metric: str | None = None) -> str:
+    def best_fixed(
+        self, metric: str | None = None, inside: tuple[float, float] = (0, math.inf)
+    ) -> str:
         """Return the fixed temperature with the highest mean accuracy on the validation images.
 
         Image-text pairs are judged by recall at 1, the mean of both directions.
 
         Where a study has no validation images the test images choose, which flatters the control;
         `chosen_on` says which.
+
+        Parameters
+        ----------
+        metric : str, optional
+            What is judged by instead.
+        inside : pair of float
+            The temperatures among which is chosen, ends included: those of a rule's range.
         """
-        judge = metric or self.chosen_on
-        return max(self.fixed, key=lambda method: float(self.accuracy(method, judge).mean()))
+        judge, (low, high) = metric or self.chosen_on, inside
+        among = [method for method, tau in self.fixed.items() if low <= tau <= high]
+        return max(among, key=lambda method: float(self.accuracy(method, judge).mean()))
 
     @property
     def chosen_on(self) -> str:
@@ -645,6 +656,19 @@ class Study:
         table = pd.DataFrame(rows).T
         table.index.names = ["method", "metric"]
         return table.astype({"draws": int})
+
+    def against(
+        self, method: str, controls: Iterable[str], metric: str = "knn1", group: str = "all"
+    ) -> pd.DataFrame:
+        """Return paired differences of a method to several controls: one row for each.
+
+        Runs that were recorded before they held the metric are left out, and so are controls that
+        have no run. The columns are those of `difference_table`.
+        """
+        held = self.holding(metric)
+        there = [each for each in dict.fromkeys(controls) if each in held.runs and each != method]
+        found = {each: held.difference(method, each, metric, group) for each in there}
+        return estimates(found)
 
     # --- Verdicts --------------------------------------------------------------------------------
 

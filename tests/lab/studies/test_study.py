@@ -148,6 +148,21 @@ def test_the_best_fixed_temperature_is_chosen_by_validation() -> None:
     assert whole.chosen_on == "validation_knn1"
     assert whole.best_fixed() == "fixed 0.5"  # the test data would say 0.1
     assert whole.best_fixed("knn1") == "fixed 0.1"
+    assert whole.best_fixed(inside=(0.05, 0.1)) == "fixed 0.1"  # the ends belong to the range
+    assert whole.best_fixed(inside=(0.1, 0.5)) == "fixed 0.5"
+
+
+def test_differences_to_several_controls_leave_out_what_is_not_there() -> None:
+    toy = study()
+    for method, number, value in (("own", 1, 0.5), ("own", 2, 0.4), ("fixed 0.1", 2, 0.3)):
+        for run in toy.runs[method][number]:
+            run.metrics["knn200"] = value
+    table = toy.against("own", ["fixed 0.1", "fixed 0.5", "own", "TS", "fixed 0.1"], "knn200")
+    assert table.index.tolist() == ["fixed 0.1"]  # the others: without the metric, itself, no run
+    assert table.loc["fixed 0.1", ["mean", "draws"]].tolist() == pytest.approx([10, 1])
+    everywhere = toy.against("own", ["fixed 0.1", "fixed 0.5"])
+    paired = toy.difference_table(["own"], "fixed 0.1", {"knn1": "kNN@1"}).iloc[0]
+    assert everywhere.loc["fixed 0.1"].tolist() == paired.tolist()
 
 
 def test_trend_is_the_rank_correlation_of_each_draw() -> None:
