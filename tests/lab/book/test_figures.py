@@ -224,3 +224,16 @@ def test_effects_as_text() -> None:
     finding = Finding("ts", "C8", "scaled down", "supported", 1.0, 0.5, 1.5, 5, notebook="11")
     assert tables.effect(finding) == "+1.00 [+0.50, +1.50]"
     assert tables.effect(Finding("ts", "C1", "exact", "supported")) == "–"
+
+
+def test_numbers_by_draw_and_their_interval_have_the_same_digits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown: list[pd.DataFrame] = []
+    monkeypatch.setattr(tables, "show", lambda table, *_: shown.append(table))
+    draws = pd.Index([1, 2, 3], name="draw")
+    tables.by_draw(pd.DataFrame({"a": [0.1, 0.2, 0.3]}, draws))
+    tables.by_draw(pd.DataFrame({"a": [0.1]}, draws[:1]))
+    several, single = (table["mean [95 % interval]"].tolist() for table in shown)
+    assert several == ["+0.20 [-0.05, +0.45]"]
+    assert single == ["–"]
