@@ -258,10 +258,11 @@ def sweep(
         table = pd.DataFrame({tau: study.accuracy(m, metric, group) for m, tau in fixed.items()})
         panel.plot(table.columns, table.T, "o", color="#bbbbbb", markersize=3)
         panel.plot(table.columns, table.mean(), **LOOKS["fixed"]._asdict(), label="fixed τ")
-        for method, epoch in chosen.items():
+        for number, (method, epoch) in enumerate(chosen.items()):
             level = study.accuracy(method, metric, group, epoch).mean()
             name = method if epoch is None else f"{method}, epoch {epoch}"
-            dashes = "-" if epoch is None else "--"
+            # Every other line has gaps, so that it does not hide one of the same level.
+            dashes = "--" if epoch is not None or number % 2 else "-"
             panel.axhline(level, color=look(method)["color"], ls=dashes, lw=2.5, label=name)
         panel.set(xscale="log", title=f"{group} classes", xlabel="temperature τ")
         panel.set_xticks(list(fixed.values()), [f"{tau:g}" for tau in fixed.values()], rotation=60)
