@@ -223,14 +223,36 @@ def test_readme_names_the_chapter(path: Path) -> None:
 
 @pytest.mark.notebooks
 @each_chapter
-def test_runs_from_another_folder_and_leaves_the_source_alone(path: Path, tmp_path: Path) -> None:
-    before = path.read_bytes()
-    output = tmp_path / "executed.ipynb"
+def test_trains_in_another_folder_and_leaves_the_source_alone(
+    path: Path, tmp_path: Path, short_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each chapter at scale quick, on two draws of three epochs: recorded runs hide what it needs.
+
+    nbval runs the chapters at scale recorded.
+    """
+    monkeypatch.setenv("DYTEMP_RESULTS", str(short_runs))
+    monkeypatch.delenv("DYTEMP_DATA", raising=False)
+    short = {"draws": [1, 2], "epochs": [2, 3], "changes": {"epochs": 3}, "seeds": 2}
+    if path.stem.startswith("90"):  # its epochs are a number
+        short |= {"epochs": 3, "changes": {}}
+    asked = {name: value for name, value in short.items() if name in defaults(path)}
+    before, output = path.read_bytes(), tmp_path / "executed.ipynb"
     papermill.execute_notebook(
-        path, output, {"scale": "recorded"}, kernel_name="python3", cwd=tmp_path, progress_bar=False
+        path,
+        output,
+        {"scale": "quick"} | asked,
+        kernel_name="python3",
+        cwd=tmp_path,
+        progress_bar=False,
     )
     assert path.read_bytes() == before
     assert sorted(tmp_path.iterdir()) == [output]
+
+
+@pytest.fixture(scope="module")
+def short_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the chapters keep the runs that they share."""
+    return tmp_path_factory.mktemp("runs")
 
 
 def test_what_depends_on_the_reader_is_not_compared() -> None:

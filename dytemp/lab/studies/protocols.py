@@ -214,6 +214,8 @@ def configs(
         if "evaluate_every" not in changes and (every := base.get("evaluate_every", 0)):
             base["evaluate_every"] = max(every, base["epochs"] // 50)
         base = {"evaluate_at": (phase(base["epochs"]),)} | base
+    if study == "dystress_geometry":
+        base = {"evaluate_at": _closer_at_first(base["epochs"])} | base
     methods = _STUDIES[study](base["epochs"])
     numbers = default_draws(study, scale) if draws is None else draws
     if not numbers or len(set(numbers)) < len(numbers):
@@ -340,14 +342,8 @@ def _settings(study: str, protocol: str) -> Spec:
         at_the_end = {"geometry": True, "evaluate_every": 0, "probes": ()}
         return _settings("ts_synthetic", protocol) | at_the_end
     if study == "dystress_geometry":
-        settings = _settings("dystress", protocol)
-        when = _closer_at_first(settings["epochs"])
-        return settings | {
-            "geometry": True,
-            "evaluate_every": 0,
-            "evaluate_at": when,
-            "probes": (),
-        }
+        points = {"geometry": True, "evaluate_every": 0, "probes": ()}
+        return _settings("dystress", protocol) | points
     if study == "isogclr_photos" and protocol != "quick":
         return PHOTOS | {"epochs": PHOTO_EPOCHS[protocol]}
     if study == "sentences":

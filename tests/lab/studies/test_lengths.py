@@ -106,6 +106,13 @@ def test_a_long_training_has_its_period_and_is_evaluated_fifty_times() -> None:
     assert config.evaluate_every == 5
 
 
+def test_complete_evaluations_follow_the_number_of_epochs() -> None:
+    (config,) = protocols.configs("dystress_geometry", "quick", [1], epochs=3)["DySTreSS"][1]
+    assert config.evaluate_at == (1, 2, 3)
+    asked = protocols.configs("dystress_geometry", "quick", [1], epochs=3, evaluate_at=(2,))
+    assert asked["DySTreSS"][1][0].evaluate_at == (2,)
+
+
 def test_learning_rates_are_read_with_their_draw() -> None:
     found = lengths.learning_rates()
     assert set(found["draw"]) <= set(protocols.TUNING_DRAWS)
