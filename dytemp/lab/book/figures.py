@@ -23,7 +23,6 @@ from matplotlib.figure import Figure
 
 from dytemp.lab.studies import Study, words
 from dytemp.lab.studies.runs import Run
-from dytemp.lab.studies.study import GROUPS
 
 Place = Literal[
     "best", "upper left", "upper right", "lower left", "lower right", "center left", "center right"
@@ -235,7 +234,7 @@ def sweep(
     study: Study,
     lines: Mapping[str, int | None] | Sequence[str] = (),
     metric: str = "knn1",
-    groups: Sequence[str] = GROUPS,
+    groups: Sequence[str] | None = None,
 ) -> Figure:
     """Draw accuracy against the fixed temperature, one panel a group of classes.
 
@@ -247,10 +246,10 @@ def sweep(
         Other methods, drawn as lines across the panel; a mapping names the epoch of each.
     metric : str
         A metric of accuracy.
-    groups : sequence of str
-        The panels.
+    groups : sequence of str, optional
+        The panels; by default those that the study measures.
     """
-    fixed = study.fixed
+    fixed, groups = study.fixed, groups or study.groups
     chosen = dict(lines) if isinstance(lines, Mapping) else dict.fromkeys(lines)
     figure: Figure
     figure, axes = panels(len(groups))

@@ -12,7 +12,6 @@ from pandas.io.formats.style import Styler
 from dytemp.lab.studies import Study, compare, words
 from dytemp.lab.studies.claims import Finding
 from dytemp.lab.studies.statistics import mean_interval, pairs_needed
-from dytemp.lab.studies.study import GROUPS
 
 
 def show(
@@ -184,7 +183,7 @@ def comparison(study: Study, method: str, table: pd.DataFrame) -> str:
         Its `dytemp.lab.studies.compare.differences`.
     """
     best, draws = study.best_fixed(), len(study.draws)
-    shown = table.apply(_cell, axis="columns").unstack("classes")[list(GROUPS)]
+    shown = table.apply(_cell, axis="columns").unstack("classes")[list(study.groups)]
     shown = shown.reindex(table.index.unique("minus"))
     for name in ("p (Holm)", "draws for 1 point"):
         shown[name] = [

@@ -18,7 +18,7 @@ import torch
 from dytemp.lab import scales
 from dytemp.lab.studies import parallel, protocols, runs
 from dytemp.lab.studies.statistics import Estimate, deviation, holm, pairs_needed
-from dytemp.lab.studies.study import GROUPS, Study, as_row
+from dytemp.lab.studies.study import Study, as_row
 from dytemp.lab.training import Config, own
 from dytemp.lab.training.configuration import build_loss
 from dytemp.schedules import Temperature
@@ -212,7 +212,7 @@ def differences(study: Study, method: str, metric: str = "knn1") -> pd.DataFrame
     controls = [best, *(m for m in study.methods if m not in {method, *study.fixed})]
     rows, p_values = {}, []
     for control in controls:
-        for group in GROUPS:
+        for group in study.groups:
             found = study.difference(method, control, metric, group)
             row = as_row(found) | {"draws for 1 point": float("nan")}
             if spread := scatter(study.differences(method, control, metric, group)):

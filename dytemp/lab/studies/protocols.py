@@ -342,8 +342,8 @@ def _settings(study: str, protocol: str) -> Spec:
         at_the_end = {"geometry": True, "evaluate_every": 0, "probes": ()}
         return _settings("ts_synthetic", protocol) | at_the_end
     if study == "dystress_geometry":
-        points = {"geometry": True, "evaluate_every": 0, "probes": ()}
-        return _settings("dystress", protocol) | points
+        pairs = {"geometry": True, "evaluate_every": 0, "probes": ()}
+        return _settings("dystress", protocol) | pairs
     if study == "isogclr_photos" and protocol != "quick":
         return PHOTOS | {"epochs": PHOTO_EPOCHS[protocol]}
     if study == "sentences":

@@ -167,6 +167,12 @@ class Study:
         return sorted(set.intersection(*each))
 
     @property
+    def groups(self) -> tuple[str, ...]:
+        """What accuracies are means over: all classes and, from three on, head, mid and tail."""
+        measured = self.run().metrics
+        return ("all", *(group for group in words.GROUPS if f"knn1_{group}" in measured))
+
+    @property
     def all_runs(self) -> list[Run]:
         """All runs, method by method."""
         return [

@@ -50,7 +50,8 @@ class Evaluation:
         Number of finished epochs.
     metrics : dict
         Accuracies are in 0 .. 1. ``knn1``, ``knn10``, ``few_shot``, ``long_tail``: mean over the
-        classes of the balanced test set, each also as ``_head``, ``_mid`` and ``_tail``.
+        classes of the balanced test set, each also as ``_head``, ``_mid`` and ``_tail`` where there
+        are three classes or more. Captions without classes have no accuracy: their ``knn1`` is 1.
         ``validation_knn1``, ``validation_knn10``: on the validation images, if there are any.
         ``uniformity`` and ``tolerance``: of the test features. In complete evaluations also
         ``knn200`` (weighted by exp(s / 0.1), as DySTreSS), ``alignment``: of two views of the test
@@ -136,14 +137,16 @@ def evaluate(
     if augmentation is not None:
         most = min(200, len(bank))
         found["knn200"] = metrics.knn_predict(bank, bank_labels, test, most, temperature=0.1)
-    for probe in probes:
+    several = len(dataset.class_names) > 1
+    for probe in probes if several else ():
         members = split.few_shot if probe == "few_shot" else split.train
         rows = torch.isin(split.train, members)
         found[probe] = metrics.svm_predict(bank[rows], bank_labels[rows], test)
 
     retrieval = {}
     if isinstance(model, ImageAndText) and isinstance(dataset, Captioned):
-        found["zero_shot"] = _by_name(embed, model, dataset, prompts)
+        if several:
+            found["zero_shot"] = _by_name(embed, model, dataset, prompts)
         retrieval = _retrieval(embed, model, dataset, split.validation)
 
     values, per_class = _accuracies(found, test_labels, split.groups)
@@ -174,7 +177,7 @@ def evaluate(
             if with_geometry:
                 first, second = (embed(image, view) for view in views)
                 geometry |= _kinds_of_pairs(first, second, test_labels[:PAIRS])
-        for measure in STRUCTURE:
+        for measure in STRUCTURE if several else ():
             values[measure.__name__] = measure(test, test_labels)
     values |= retrieval
     model.train()
@@ -208,13 +211,13 @@ def _accuracies(
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Return means over all classes and over head, mid and tail, and the accuracy of each class."""
     every = torch.arange(len(groups))
+    names = GROUPS if len(groups) >= len(GROUPS) else ()
     values, per_class = {}, {}
     for name, predictions in found.items():
         per_class[name] = metrics.group_accuracy(predictions, labels, every).tolist()
         values[name] = sum(per_class[name]) / len(every)
-        for group, value in zip(
-            GROUPS, metrics.group_accuracy(predictions, labels, groups).tolist(), strict=True
-        ):
+        of_groups = metrics.group_accuracy(predictions, labels, groups).tolist()
+        for group, value in zip(names, of_groups, strict=bool(names)):
             values[f"{name}_{group}"] = value
     return values, per_class
 

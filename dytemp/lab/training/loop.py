@@ -125,6 +125,11 @@ def choose_split(config: Config, dataset: datasets.Dataset) -> datasets.Split:
         If the data cannot be split as the configuration asks, or a batch is larger than the
         training set.
     """
+    if len(dataset.class_names) < 2 and config.pairs == "views":
+        raise ValueError(
+            f"{dataset.name!r} has a single class, and the accuracy of images needs two; "
+            "images with captions can do without: pairs 'captions' are measured by recall"
+        )
     if config.n_max is None:
         split = _whole(dataset, config.split_seed, config.validation_per_class)
     else:
@@ -165,11 +170,14 @@ def _whole(dataset: datasets.Dataset, seed: int, validation_per_class: int) -> d
     for label, count in enumerate((counts // 10).clamp(max=validation_per_class).tolist()):
         held_out[(labels[order] == label).nonzero().flatten()[:count]] = True
     train = order[~held_out]
-    least = int(labels[train].bincount().min())
+    few_shot = train
+    if len(counts) > 1:
+        least = int(labels[train].bincount().min())
+        few_shot = train[datasets.long_tail_indices(labels[train], keys[train], 1, least)]
     return datasets.Split(
         train=train,
         validation=order[held_out],
-        few_shot=train[datasets.long_tail_indices(labels[train], keys[train], 1, least)],
+        few_shot=few_shot,
         groups=groups,
     )
 

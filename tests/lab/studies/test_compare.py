@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
 from toys import config, write_data
 
 from dytemp.lab import cli, paths, scales
@@ -80,6 +81,7 @@ def write(folder: Path, source: str, name: str = "my_rule.py") -> Path:
 @pytest.fixture
 def small(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The comparison at a size of seconds: four main methods on toy data."""
+    get_reusable_executor().shutdown()  # workers of another test have its environment
     monkeypatch.setenv("DYTEMP_DATA", str(write_data(workspace)))
     monkeypatch.setenv("DYTEMP_JOBS", "1")
     toy = config().to_dict()

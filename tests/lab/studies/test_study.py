@@ -142,6 +142,10 @@ def test_epochs_of_method_and_control_may_differ() -> None:
     assert found.mean == pytest.approx((27.5 + 35) / 2)
 
 
+def test_groups_are_those_that_were_measured() -> None:
+    assert study().groups == ("all", "head")  # as the toy has it; of two classes there are none
+
+
 def test_the_best_fixed_temperature_is_chosen_by_validation() -> None:
     whole = study()
     assert whole.fixed == {"fixed 0.1": 0.1, "fixed 0.5": 0.5}

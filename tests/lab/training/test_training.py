@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from dytemp import metrics, schedules
 from dytemp.lab import cli, datasets, training
 from dytemp.lab.datasets import captions
 from dytemp.lab.datasets.scenes import scenes
+from dytemp.lab.studies import runs
 from dytemp.lab.training import (
     Outcome,
     augment,
@@ -167,6 +169,41 @@ def test_images_and_captions(loss: str, monkeypatch: pytest.MonkeyPatch) -> None
     learned = {"tau_image", "tau_text", "labels", "positions", "rarest_word"}
     assert set(outcome.arrays) == (learned if "ISog" in loss else set())
     assert all(len(array) == sum(outcome.counts) for array in outcome.arrays.values())
+
+
+def of_classes(data: datasets.Dataset, labels: list[Tensor], names: tuple[str, ...]) -> Any:
+    train, test = labels
+    return replace(data, train_labels=train, test_labels=test, class_names=names)
+
+
+def test_captions_without_classes_are_measured_by_recall(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data = scenes(train=90, test=30, concepts=3, ratio=0.3)
+    none = [torch.zeros_like(each) for each in (data.train_labels, data.test_labels)]
+    data = of_classes(data, none, ("all",))
+    monkeypatch.setattr(datasets, "load", lambda name, root: data)
+    settings: dict[str, Any] = {"n_max": None, "augmentation": "scenes", "probes": ["few_shot"]}
+    settings |= {"pairs": "captions", "loss": {"name": "CLIP"}, "validation_per_class": 5}
+    run = runs.get(config(**settings), tmp_path, label=None)  # what is recorded is checked, too
+    assert {"recall1_text", "recall1_image", "validation_recall1"} < set(run.metrics)
+    assert not {"zero_shot", "few_shot", "silhouette", "knn1_head"} & set(run.metrics)
+    assert (run.metrics["knn1"], run.groups) == (1, [0])
+    with pytest.raises(ValueError, match="has a single class, and the accuracy of images needs"):
+        train(config(n_max=None))
+
+
+def test_two_classes_have_no_groups(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    toy = datasets.load("toy", folder)
+    two = [each.clamp(max=1) for each in (toy.train_labels, toy.test_labels)]
+    toy = of_classes(toy, two, ("one", "other"))
+    monkeypatch.setattr(datasets, "load", lambda name, root: toy)
+    for n_max in (None, 30):
+        outcome = train(config(n_max=n_max, probes=["few_shot"]))
+        found = outcome.history.evaluations[-1]
+        assert {"knn1", "knn10", "few_shot", "silhouette"} < set(found["metrics"])
+        assert not {"knn1_head", "few_shot_tail"} & set(found["metrics"])
+        assert len(found["per_class"]["knn1"]) == 2
 
 
 LEARNED: list[dict[str, Any]] = [
