@@ -244,6 +244,7 @@ def test_trains_in_another_folder_and_leaves_the_source_alone(
         kernel_name="python3",
         cwd=tmp_path,
         progress_bar=False,
+        execution_timeout=600,  # of a cell: a kernel that is gone must not stop the tests
     )
     assert path.read_bytes() == before
     assert sorted(tmp_path.iterdir()) == [output]
