@@ -745,7 +745,9 @@ def estimates(effects: Mapping[Any, Sequence[float] | pd.Series[float] | Estimat
         name: value if isinstance(value, Estimate) else mean_interval(list(value))
         for name, value in effects.items()
     }
-    table = pd.DataFrame({name: as_row(each) for name, each in found.items()}).T
+    rows = {name: as_row(each) for name, each in found.items()}
+    # Of no effects it is an empty table with the same columns.
+    table = pd.DataFrame(rows, index=["mean", "low", "high", "draws"]).T
     return table.astype({"draws": int})
 
 

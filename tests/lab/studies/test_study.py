@@ -15,7 +15,7 @@ from toys import config
 from dytemp.lab import datasets, paths, studies
 from dytemp.lab.studies import claims, costs, protocols
 from dytemp.lab.studies.runs import Run
-from dytemp.lab.studies.study import Study
+from dytemp.lab.studies.study import Study, estimates
 from dytemp.lab.training import Config
 
 FIXED = {f"fixed {tau:g}": {"name": "NTXent", "temperature": tau} for tau in (0.1, 0.5)}
@@ -140,6 +140,11 @@ def test_differences_are_paired_by_seed() -> None:
 def test_epochs_of_method_and_control_may_differ() -> None:
     found = study().difference("own", "own", epoch=(2, 1))
     assert found.mean == pytest.approx((27.5 + 35) / 2)
+
+
+def test_estimates_of_nothing_are_an_empty_table() -> None:
+    assert estimates({}).columns.tolist() == ["mean", "low", "high", "draws"]
+    assert estimates({}).empty
 
 
 def test_groups_are_those_that_were_measured() -> None:
