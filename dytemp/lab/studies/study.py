@@ -572,9 +572,16 @@ class Study:
             What is judged by instead.
         inside : pair of float
             The temperatures among which is chosen, ends included: those of a rule's range.
+
+        Raises
+        ------
+        ValueError
+            If the study has no fixed temperature there.
         """
         judge, (low, high) = metric or self.chosen_on, inside
         among = [method for method, tau in self.fixed.items() if low <= tau <= high]
+        if not among:
+            raise ValueError(f"{self.name} has no fixed temperature from {low:g} to {high:g}")
         return max(among, key=lambda method: float(self.accuracy(method, judge).mean()))
 
     @property

@@ -159,6 +159,8 @@ def test_the_best_fixed_temperature_is_chosen_by_validation() -> None:
     assert whole.best_fixed("knn1") == "fixed 0.1"
     assert whole.best_fixed(inside=(0.05, 0.1)) == "fixed 0.1"  # the ends belong to the range
     assert whole.best_fixed(inside=(0.1, 0.5)) == "fixed 0.5"
+    with pytest.raises(ValueError, match=r"toy has no fixed temperature from 0.2 to 0.3"):
+        whole.best_fixed(inside=(0.2, 0.3))
 
 
 def test_differences_to_several_controls_leave_out_what_is_not_there() -> None:
