@@ -6,11 +6,12 @@ first drawn at three positions, side by side, as an ordinary figure; the sliders
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 from IPython.display import display
-from ipywidgets import Layout, SelectionSlider, VBox, interactive_output
+from ipywidgets import Image, Layout, SelectionSlider, VBox
 from matplotlib.axes import Axes
 
 from dytemp.lab.book import figures
@@ -56,12 +57,6 @@ def moving(
         _draw(draw, axes, values)
     figures.show(figure, caption)
 
-    def picture(**values: float) -> None:
-        figure, axes = plt.subplots(figsize=(7, 3.6), subplot_kw=keywords)
-        _draw(draw, axes, values)
-        display(figure)  # type: ignore[no-untyped-call]
-        plt.close(figure)
-
     start = shown[len(shown) // 2]
     sliders = {}
     for name, places in positions.items():
@@ -73,7 +68,22 @@ def moving(
             continuous_update=False,
             layout=Layout(width="95%", max_width="40rem"),
         )
-    display(VBox(list(sliders.values())), interactive_output(picture, sliders))  # type: ignore[no-untyped-call]
+    # An image that is drawn anew, and no captured output: a program that runs the notebook would
+    # answer each picture of the latter, and has been seen to miss the kernel's reply over that.
+    picture = Image(format="png", layout=Layout(max_width="100%"))
+
+    def redraw(_: object = None) -> None:
+        figure, axes = plt.subplots(figsize=(7, 3.6), subplot_kw=keywords)
+        _draw(draw, axes, {name: slider.value for name, slider in sliders.items()})
+        png = io.BytesIO()
+        figure.savefig(png, format="png")
+        plt.close(figure)
+        picture.value = png.getvalue()
+
+    for slider in sliders.values():
+        slider.observe(redraw, "value")
+    redraw()
+    display(VBox([*sliders.values(), picture]))  # type: ignore[no-untyped-call]
 
 
 def _draw(draw: Callable[..., None], axes: Axes, values: Mapping[str, float]) -> None:

@@ -44,10 +44,11 @@ def line(axes: Axes, tau: float) -> None:
 def test_three_positions_are_drawn_before_the_sliders(shown: list[Any]) -> None:
     positions = [{"tau": 0.1}, {"tau": 0.5}, {"tau": 1.0}]
     sliders.moving(line, "Steeper from left to right.", positions, tau=[0.2, 0.3])
-    figure, caption, _, box, _ = shown  # the third: what the sliders move
+    figure, caption, box = shown
     assert [axes.get_title() for axes in figure.axes] == ["τ = 0.1", "τ = 0.5", "τ = 1"]
     assert caption.data == "*Steeper from left to right.*"
-    (slider,) = box.children
+    slider, picture = box.children
+    assert Image.open(io.BytesIO(picture.value)).size > (300, 100)
     assert [value for _, value in slider.options] == [0.1, 0.2, 0.3, 0.5, 1.0]
     assert (slider.value, slider.description) == (0.5, "τ")
 
@@ -60,8 +61,10 @@ def test_moving_a_slider_draws_again(shown: list[Any]) -> None:
 
     start = [{"tau_min": 0.05, "tau_max": 0.2}, {"tau_min": 0.1, "tau_max": 0.2}]
     sliders.moving(remember, "", start, tau_min=[0.1], tau_max=[0.2, 0.5])
-    low, high = shown[-2].children
+    low, high, picture = shown[-1].children
+    before = picture.value
     low.value, high.value = 0.05, 0.5
+    assert picture.value != before
     assert drawn == [(0.05, 0.2), (0.1, 0.2), (0.1, 0.2), (0.05, 0.2), (0.05, 0.5)]
 
 
