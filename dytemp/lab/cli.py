@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with files.explained(_KEPT, "DYTEMP_BUILD (DYTEMP_RESULTS for recorded runs)"):
             code: int = options.command(options)
+            sys.stdout.flush()  # a reader that has left is noticed here, not at the very end
     except ModuleNotFoundError as error:
         return _fail(_what_to_install(error))
     except BrokenPipeError:  # the reader, for example head, has seen enough
