@@ -127,7 +127,8 @@ def _reproduce(options: argparse.Namespace) -> int:
         os.environ[parallel.SCHEDULER] = options.scheduler
     parameters = yaml_files.read(paths.home() / "notebooks" / "scales" / f"{options.scale}.yaml")
     with execution.alone():
-        print(f"{len(notebooks)} chapters at scale {options.scale}, {jobs} at once", flush=True)
+        chapters = "1 chapter" if len(notebooks) == 1 else f"{len(notebooks)} chapters"
+        print(f"{chapters} at scale {options.scale}, {jobs} at once", flush=True)
         outcomes = []
         for outcome in execution.run(notebooks, options.scale, parameters, jobs):
             outcomes.append(outcome)
