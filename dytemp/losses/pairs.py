@@ -261,16 +261,16 @@ class _Blockwise(torch.autograd.Function):
             d_columns.addmm_(gradient.T, part)
         if wanted:
             ctx.plain = plain
-            ctx.save_for_backward(z, tau, d_rows, d_columns, d_tau)
+            ctx.save_for_backward(z, tau, d_rows.add_(d_columns), d_tau)
         return total
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
-        z, tau, d_rows, d_columns, d_tau = ctx.saved_tensors
+        z, tau, d_z, d_tau = ctx.saved_tensors
         if torch.is_grad_enabled():
             return *_differentiable(ctx.plain, scale, z, tau), None, None, None
         slope = None if d_tau is None else scale * d_tau
-        return scale * d_rows + scale * d_columns, slope, None, None, None
+        return scale * d_z, slope, None, None, None
 
 
 def _differentiable(

@@ -307,10 +307,10 @@ class _Side(Timed):
         with torch.no_grad():
             rule = self._official if self.variant == "official" else self._paper
             weights, log_average = rule(h / tau, index, gamma)
-        loss = (weights * h).sum(dim=1).mean() / others
+        pulls = (weights * h).sum(dim=1) / others
+        loss = pulls.mean()
         if rho is not None:
-            with torch.no_grad():
-                tau_slope = log_average + rho - (weights * h / tau).sum(dim=1) / others
+            tau_slope = log_average + rho - (pulls / tau[:, 0]).detach()
             if self._network:
                 lesson = (tau_slope * tau[:, 0]).mean()
                 loss = loss + lesson - lesson.detach()
@@ -323,15 +323,14 @@ class _Side(Timed):
         return self.temperature.depends_on == "embedding"
 
     def _paper(self, logits: Tensor, index: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-        """Average over the negatives alone, from its first value on."""
-        logits = logits.clone()
+        """Average over the negatives alone, from its first value on; overwrites the logits."""
         logits.fill_diagonal_(-torch.inf)
         newest = logits.logsumexp(dim=1) - math.log(len(logits) - 1)
         old = self.log_average[index].to(logits.dtype)
         average = moving_log_average(old, newest, gamma, torch.isinf(old))
         if self.training:
             self.log_average[index] = average.to(self.log_average)
-        return torch.exp(logits - average[:, None]), average
+        return logits.sub_(average[:, None]).exp_(), average
 
     def _official(self, logits: Tensor, index: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
         """Follow the released code: positive in the sum, start at 0, a shift that never falls.
