@@ -92,8 +92,10 @@ def verdicts(findings: Iterable[Finding]) -> None:
         )
     table = pd.DataFrame(rows).set_index("claim")
     style = styled(table, "Verdicts; both words are explained on the page of all claims.")
-    wide: Any = {"selector": "td", "props": "text-align: left; vertical-align: top; min-width: 6em"}
-    display(style.set_table_styles([wide]))  # type: ignore[no-untyped-call]
+    rules = {"th": "vertical-align: top", "td": "text-align: left; vertical-align: top"}
+    rules["td:last-child"] = "min-width: 20em"  # a note of several sentences
+    looks: Any = [{"selector": name, "props": props} for name, props in rules.items()]
+    display(style.set_table_styles(looks))  # type: ignore[no-untyped-call]
     for sentence, places in shared.items():
         named = ", ".join(chosen[place].claim for place in places)
         display(Markdown(f"*{named}: {sentence}*"))  # type: ignore[no-untyped-call]
