@@ -188,7 +188,7 @@ def configs(
         ranges, shifts, shapes, DCL), "dystress_geometry" (how similar its pairs are during
         training) and "comparison_balanced" (the main rules); "own" (the fixed sweep and one rule of
         each paper, for data of one's own), "successors" (rules that came later, on images) or
-        "successors_captions" (on images with texts).
+        "successors_captions" (on images with texts: scenes at scale quick, else photos).
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     draws : sequence of int, optional
@@ -344,7 +344,7 @@ def _settings(study: str, protocol: str) -> Spec:
     if study == "dystress_geometry":
         pairs = {"geometry": True, "evaluate_every": 0, "probes": ()}
         return _settings("dystress", protocol) | pairs
-    if study == "isogclr_photos" and protocol != "quick":
+    if study in ("isogclr_photos", "successors_captions") and protocol != "quick":
         return PHOTOS | {"epochs": PHOTO_EPOCHS[protocol]}
     if study == "sentences":
         data = "scene_sentences" if protocol == "quick" else "verses"
@@ -667,24 +667,22 @@ def _successors(epochs: int) -> dict[str, Spec]:
 
 
 def _successors_captions(epochs: int) -> dict[str, Spec]:
-    """Return the later rules for image-text pairs; one radius for those that have one."""
-    before = _isogclr_captions(epochs)
+    """Return the later rules for image-text pairs beside CLIP and iSogCLR.
+
+    Nothing was chosen for them: those with a radius have iSogCLR's, since their objective is its
+    own, and RGCL also its weight of the newest estimate, beside the falling one of its paper.
+    """
+    before = _isogclr_photos(epochs)
     network = {"name": "TemperatureNetwork", "tau_min": 0.01, "tau_max": 0.13}  # starts at 0.07
     root = {"name": "SimilarityRoot", "tau_min": 0.05, "tau_max": 0.1}
-    networks = {"name": "BimodalISogCLR", "rho": 2.0, "temperature": [network, network]}
-    scale = {"name": "LogScale"}
-    return {
-        "CLIP": before["CLIP"],
-        "CLIP, learned τ": {"name": "CLIP", "temperature": scale},
+    shared = {"name": "BimodalRGCL", "rho": PHOTO_RHO, "temperature": {"name": "LogScale"}}
+    networks = {"name": "BimodalISogCLR", "rho": PHOTO_RHO, "temperature": [network, network]}
+    kept = {m: spec for m, spec in before.items() if spec["name"] == "CLIP" or m == "iSogCLR"}
+    return kept | {
         "SigLIP": {"name": "SigLIP", "temperature": {"name": "LogScale", "tau": 0.1}},
         "TeMo": {"name": "CLIP", "temperature": root},
-        "RGCL": {
-            "name": "BimodalRGCL",
-            "rho": 2.0,
-            "temperature": scale,
-            "gamma": _falling(epochs),
-        },
-        "iSogCLR": before["iSogCLR"],
+        "RGCL": shared | {"gamma": _falling(epochs)},
+        "RGCL, constant γ": shared | {"gamma": 0.8},
         "TempNet": networks,
     }
 
@@ -726,7 +724,7 @@ _DRAWS = {
 # Studies whose results at scale "recorded" are those of another scale than "quick".
 _RECORDED = dict.fromkeys(
     (
-        *("comparison", "isogclr_photos", "sentences"),
+        *("comparison", "isogclr_photos", "sentences", "successors_captions"),
         *("ts", "ts_geometry", "ts_synthetic", "ts_synthetic_geometry"),
     ),
     "small",
