@@ -140,10 +140,11 @@ class DCLW(_WholeMatrix):
 class HardNegative(_WholeMatrix):
     """Contrastive loss with hard negatives, debiased (HCL; Robinson et al., 2021).
 
-    The weights of an anchor's negatives are a softmax at tau / (1 + beta), a second, colder
-    temperature that only chooses. Where the correction by the prior would leave
-    nothing of the negatives, a floor takes its place and the anchor stops learning: at low
-    temperatures that happens to most anchors with a positive closer than all negatives.
+    The weights of an anchor's negatives are a softmax at tau / beta, a second temperature that
+    only chooses; with exp(s / tau) together they fall off as at tau / (1 + beta). Where the
+    correction by the prior would leave nothing of the negatives, a floor takes its place and the
+    anchor stops learning: at low temperatures that happens to most anchors with a positive closer
+    than all negatives.
 
     Parameters
     ----------

@@ -578,9 +578,9 @@ def _dystress_geometry(epochs: int) -> dict[str, Spec]:
 
 
 def _comparison_balanced(epochs: int) -> dict[str, Spec]:
-    """Return the rows of DySTreSS's Table 3, and every fixed temperature around its range."""
+    """Return the main rules (the rows of DySTreSS's Table 3 among them), and fixed temperatures."""
     every = _comparison(epochs)
-    chosen = ("TS", "MACL", "two constants", "DySTreSS")
+    chosen = ("TS", "MACL", "two constants", "DySTreSS", "SogCLR", "iSogCLR")
     return _fixed(0.07, 0.1, 0.15, 0.2, 0.3, 0.5) | {method: every[method] for method in chosen}
 
 
