@@ -7,7 +7,8 @@ temperatures as its control.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dytemp import checks
@@ -182,10 +183,11 @@ def configs(
         "comparison" (all rules on images, of which the other studies of images take their part),
         "ts", "ts_geometry" (where its images lie on the sphere), "ts_synthetic" (generated
         patterns), "ts_synthetic_geometry", "isogclr", "isogclr_balanced" (as many images, all
-        classes of one size), "isogclr_captions" (generated scenes), "isogclr_photos" (photos of
-        products with their names; scenes at scale quick), "sentences" (twice through dropout),
-        "dystress"; balanced, as the paper's data are: "dystress_tables" (what its tables vary:
-        ranges, shifts, shapes, DCL), "dystress_geometry" (how similar its pairs are during
+        classes of one size), "isogclr_settings" (what it depends on: start and radius, beside
+        sweeps of the fixed temperature), "isogclr_captions" (generated scenes), "isogclr_photos"
+        (photos of products with their names; scenes at scale quick), "sentences" (twice through
+        dropout), "dystress"; balanced, as the paper's data are: "dystress_tables" (what its tables
+        vary: ranges, shifts, shapes, DCL), "dystress_geometry" (how similar its pairs are during
         training) and "comparison_balanced" (the main rules); "own" (the fixed sweep and one rule of
         each paper, for data of one's own), "successors" (rules that came later, on images) or
         "successors_captions" (on images with texts: scenes at scale quick, else photos).
@@ -352,7 +354,8 @@ def _settings(study: str, protocol: str) -> Spec:
     if study.endswith(("_captions", "_photos")):
         return CAPTIONS | {"epochs": CAPTION_EPOCHS[protocol]}
     # A study of no paper takes the settings of the one that it is about, or compared with.
-    like = {"isogclr_balanced": "isogclr", "own": "isogclr", "dystress_tables": "dystress"}
+    like = dict.fromkeys(("isogclr_balanced", "isogclr_settings", "own"), "isogclr")
+    like["dystress_tables"] = "dystress"
     name = like.get(study, "ts" if study not in PAPER else study)
     return {"quick": QUICK, "small": SMALL, "paper": PAPER[name]}[protocol]
 
@@ -437,6 +440,49 @@ def _isogclr(epochs: int) -> dict[str, Spec]:
 
 def _isogclr_balanced(epochs: int) -> dict[str, Spec]:
     return {"iSogCLR": _isogclr(epochs)["iSogCLR"]}
+
+
+# What the study of settings varies: the fixed temperature, and where the learned ones start, over
+# the same range; and a radius with as wide a ratio of its extremes.
+SETTINGS_TAUS, SETTINGS_RADII = (0.1, 0.2, 0.5), (0.2, 0.4, 1.0)
+
+
+def _isogclr_settings(epochs: int) -> dict[str, Spec]:
+    """Return sweeps of SimCLR and SogCLR, the grid of iSogCLR, and one τ for all that is learned.
+
+    The grid holds the settings of the other studies under their own name.
+    """
+    every = _isogclr(epochs)
+    shared, own = every["SogCLR"], every["iSogCLR"]
+    sweep = {f"SogCLR {tau:g}": shared | {"temperature": tau} for tau in SETTINGS_TAUS[1:]}
+    grid = {
+        f"iSogCLR from {start:g}, ρ = {rho:g}": own | {"tau_init": start, "rho": rho}
+        for start in SETTINGS_TAUS
+        for rho in SETTINGS_RADII
+    }
+    grid = {method: spec for method, spec in grid.items() if spec != own}
+    learned = {"learned τ": _comparison(epochs)["learned τ"]}
+    return _fixed(*SETTINGS_TAUS) | {"SogCLR": shared, "iSogCLR": own} | sweep | grid | learned
+
+
+def at_level(configs: Configs, taus: Mapping[int, float]) -> Configs:
+    """Return SogCLR at the temperature of each draw, for example the mean of those learned in it.
+
+    Parameters
+    ----------
+    configs : dict
+        From `configs`, with the method SogCLR.
+    taus : mapping
+        By draw; three digits of each are kept.
+    """
+    rows = {
+        number: tuple(
+            replace(each, loss=each.loss | {"temperature": round(tau, 3)})
+            for each in configs["SogCLR"][number]
+        )
+        for number, tau in taus.items()
+    }
+    return {"SogCLR at the level": rows}
 
 
 def _isogclr_captions(epochs: int) -> dict[str, Spec]:
@@ -694,6 +740,8 @@ _DRAWS = {
     ("comparison", "quick"): (1, 2),
     ("isogclr", "quick"): (1, 2),
     ("isogclr_balanced", "quick"): (1, 2),
+    ("isogclr_settings", "recorded"): tuple(range(1, 6)),
+    ("isogclr_settings", "quick"): (1,),
     ("isogclr_captions", "quick"): (1, 2),
     ("isogclr_photos", "quick"): (1,),
     ("dystress", "quick"): (1, 2),
@@ -737,6 +785,7 @@ _OF_IMAGES = (
     "ts",
     "isogclr",
     "isogclr_balanced",
+    "isogclr_settings",
     "dystress",
     "dystress_tables",
     "own",
@@ -755,6 +804,7 @@ _STUDIES = {
     "ts_synthetic_geometry": _ts_synthetic_geometry,
     "isogclr": _isogclr,
     "isogclr_balanced": _isogclr_balanced,
+    "isogclr_settings": _isogclr_settings,
     "isogclr_captions": _isogclr_captions,
     "isogclr_photos": _isogclr_photos,
     "dystress": _dystress,
