@@ -7,8 +7,7 @@ temperatures as its control.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 from dytemp import checks
@@ -448,9 +447,9 @@ SETTINGS_TAUS, SETTINGS_RADII = (0.1, 0.2, 0.5), (0.2, 0.4, 1.0)
 
 
 def _isogclr_settings(epochs: int) -> dict[str, Spec]:
-    """Return sweeps of SimCLR and SogCLR, the grid of iSogCLR, and one τ for all that is learned.
+    """Return sweeps of SimCLR and SogCLR, and the grid of iSogCLR.
 
-    The grid holds the settings of the other studies under their own name.
+    The settings that the other studies have keep their names.
     """
     every = _isogclr(epochs)
     shared, own = every["SogCLR"], every["iSogCLR"]
@@ -461,28 +460,7 @@ def _isogclr_settings(epochs: int) -> dict[str, Spec]:
         for rho in SETTINGS_RADII
     }
     grid = {method: spec for method, spec in grid.items() if spec != own}
-    learned = {"learned τ": _comparison(epochs)["learned τ"]}
-    return _fixed(*SETTINGS_TAUS) | {"SogCLR": shared, "iSogCLR": own} | sweep | grid | learned
-
-
-def at_level(configs: Configs, taus: Mapping[int, float]) -> Configs:
-    """Return SogCLR at the temperature of each draw, for example the mean of those learned in it.
-
-    Parameters
-    ----------
-    configs : dict
-        From `configs`, with the method SogCLR.
-    taus : mapping
-        By draw; three digits of each are kept.
-    """
-    rows = {
-        number: tuple(
-            replace(each, loss=each.loss | {"temperature": round(tau, 3)})
-            for each in configs["SogCLR"][number]
-        )
-        for number, tau in taus.items()
-    }
-    return {"SogCLR at the level": rows}
+    return _fixed(*SETTINGS_TAUS) | {"SogCLR": shared, "iSogCLR": own} | sweep | grid
 
 
 def _isogclr_captions(epochs: int) -> dict[str, Spec]:
