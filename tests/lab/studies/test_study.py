@@ -305,6 +305,19 @@ def test_draws_that_were_recorded_first_keep_their_runs() -> None:
     assert (paths.home() / "data" / "results" / f"{kept}.json").is_file()
 
 
+def test_settings_of_isogclr_share_the_runs_of_the_other_studies() -> None:
+    ours, before = (protocols.configs(s, "quick", [4]) for s in ("isogclr_settings", "isogclr"))
+    shared = ("fixed 0.1", "fixed 0.2", "fixed 0.5", "SogCLR", "iSogCLR")
+    assert [ours[m][4][0].key for m in shared] == [before[m][4][0].key for m in shared]
+    # Each setting once, over ranges whose ends have one ratio for start, radius and fixed τ.
+    keys = [by_draw[4][0].key for by_draw in ours.values()]
+    assert len(set(keys)) == len(keys) == 3 + 3 + 9
+    grid = [c.loss for by_draw in ours.values() for (c,) in by_draw.values()]
+    starts, radii = ({g[k] for g in grid if g["name"] == "ISogCLR"} for k in ("tau_init", "rho"))
+    ratios = {round(max(values) / min(values), 9) for values in (starts, radii)}
+    assert ratios == {max(protocols.SETTINGS_TAUS) / min(protocols.SETTINGS_TAUS)}
+
+
 def test_a_study_leaves_the_settings_of_the_others_alone() -> None:
     before = protocols.configs("dystress_tables", "quick", [1])
     for name in protocols._STUDIES:
