@@ -179,16 +179,17 @@ def configs(
     Parameters
     ----------
     study : str
-        "comparison" (all rules on images, of which the other studies of images take their part),
-        "ts", "ts_geometry" (where its images lie on the sphere), "ts_synthetic" (generated
-        patterns), "ts_synthetic_geometry", "isogclr", "isogclr_balanced" (as many images, all
-        classes of one size), "isogclr_settings" (what it depends on: start and radius, beside
-        sweeps of the fixed temperature), "isogclr_captions" (generated scenes), "isogclr_photos"
-        (photos of products with their names; scenes at scale quick), "sentences" (twice through
-        dropout), "dystress"; balanced, as the paper's data are: "dystress_tables" (what its tables
-        vary: ranges, shifts, shapes, DCL), "dystress_geometry" (how similar its pairs are during
-        training) and "comparison_balanced" (the main rules); "own" (the fixed sweep and one rule of
-        each paper, for data of one's own), "successors" (rules that came later, on images) or
+        "comparison" (all rules on images, of which the other studies of images take their
+        part), "ts", "ts_balanced" (classes of one size), "ts_geometry" (where its images lie on
+        the sphere), "ts_synthetic" (generated patterns), "ts_synthetic_geometry", "isogclr",
+        "isogclr_balanced" (as many images, all classes of one size), "isogclr_settings" (what
+        it depends on: start and radius, beside sweeps of the fixed temperature),
+        "isogclr_captions" (generated scenes), "isogclr_photos" (photos of products with their
+        names; scenes at scale quick), "sentences" (twice through dropout), "dystress";
+        balanced, as the paper's data are: "dystress_tables" (what its tables vary: ranges,
+        shifts, shapes, DCL), "dystress_geometry" (how similar its pairs are during training)
+        and "comparison_balanced" (the main rules); "own" (the fixed sweep and one rule of each
+        paper, for data of one's own), "successors" (rules that came later, on images) or
         "successors_captions" (on images with texts: scenes at scale quick, else photos).
     scale : str
         One of `dytemp.lab.scales.NAMES`.
@@ -435,6 +436,10 @@ def _isogclr(epochs: int) -> dict[str, Spec]:
         "SogCLR 0.4": global_loss | {"temperature": 0.4},  # what iSogCLR learns in the mean
         "iSogCLR": learned,
     }
+
+
+def _ts_balanced(epochs: int) -> dict[str, Spec]:
+    return {method: _ts(epochs)[method] for method in ("fixed 0.2", "TS")}
 
 
 def _isogclr_balanced(epochs: int) -> dict[str, Spec]:
@@ -737,6 +742,7 @@ _DRAWS = {
     ("successors", "quick"): (1,),
     ("successors_captions", "quick"): (1,),
     ("ts", "quick"): (1, 2),
+    ("ts_balanced", "quick"): (1,),
     ("ts_geometry", "recorded"): (1,),
     ("ts_geometry", "small"): (1,),
     ("ts_synthetic", "recorded"): tuple(range(1, 21)),
@@ -751,7 +757,7 @@ _DRAWS = {
 _RECORDED = dict.fromkeys(
     (
         *("comparison", "isogclr_photos", "sentences", "successors_captions"),
-        *("ts", "ts_geometry", "ts_synthetic", "ts_synthetic_geometry"),
+        *("ts", "ts_balanced", "ts_geometry", "ts_synthetic", "ts_synthetic_geometry"),
     ),
     "small",
 )
@@ -761,6 +767,7 @@ _OF_IMAGES = (
     "comparison",
     "comparison_balanced",
     "ts",
+    "ts_balanced",
     "isogclr",
     "isogclr_balanced",
     "isogclr_settings",
@@ -771,7 +778,13 @@ _OF_IMAGES = (
 )
 
 # Studies whose classes all have one size, with as many images as the long tail has.
-_BALANCED = ("comparison_balanced", "isogclr_balanced", "dystress_tables", "dystress_geometry")
+_BALANCED = (
+    "ts_balanced",
+    "comparison_balanced",
+    "isogclr_balanced",
+    "dystress_tables",
+    "dystress_geometry",
+)
 
 _STUDIES = {
     "comparison": _comparison,
@@ -782,6 +795,7 @@ _STUDIES = {
     "ts_synthetic_geometry": _ts_synthetic_geometry,
     "isogclr": _isogclr,
     "isogclr_balanced": _isogclr_balanced,
+    "ts_balanced": _ts_balanced,
     "isogclr_settings": _isogclr_settings,
     "isogclr_captions": _isogclr_captions,
     "isogclr_photos": _isogclr_photos,
