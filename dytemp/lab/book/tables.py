@@ -93,7 +93,7 @@ def verdicts(findings: Iterable[Finding]) -> None:
     table = pd.DataFrame(rows).set_index("claim")
     style = styled(table, "Verdicts; both words are explained on the page of all claims.")
     rules = {"th": "vertical-align: top", "td": "text-align: left; vertical-align: top"}
-    rules["td:last-child"] = "min-width: 20em"  # a note of several sentences
+    rules["td:last-child"] = "min-width: 15em"  # a note of several sentences
     looks: Any = [{"selector": name, "props": props} for name, props in rules.items()]
     display(style.set_table_styles(looks))  # type: ignore[no-untyped-call]
     for sentence, places in shared.items():
