@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import __main__ as command_line
-from benchmarks import metrics, schedule, sdclr, step, timing, training
+from benchmarks import isogclr, metrics, schedule, sdclr, step, timing, training
 
 TINY = {"samples": 64, "dims": (8,), "neighbours": (1, 5), "repetitions": 3, "memory": False}
 
@@ -106,6 +106,14 @@ def test_schedule_is_compared_in_the_training_loop() -> None:
     excess = measurements[-1]
     assert excess["min"] <= excess["median"] <= excess["max"]
     assert aims[0]["measured"] > 0
+
+
+def test_learned_temperatures_are_compared_in_the_training_loop() -> None:
+    measurements, aims = isogclr.measure(batch=8, steps=2, repetitions=3)
+    state = {row["name"]: row["median"] for row in measurements if row["unit"] == "bytes"}
+    assert state == {"as stored": 24, "in single precision": 12}
+    assert "iSogCLR over NT-Xent" in [row["name"] for row in measurements]
+    assert [aim["wanted"] for aim in aims] == ["at most 1.1", "at most 16"]
 
 
 def test_pruned_copy_lacks_nine_tenths_of_the_weights_and_learns_none_of_them() -> None:

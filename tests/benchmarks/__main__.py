@@ -27,6 +27,7 @@ NAMES = (
     "augmentation",
     "step",
     "schedule",
+    "isogclr",
     "sdclr",
     "training",
 )  # training is the longest

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,8 +27,10 @@ from benchmarks.timing import aim, apart, interleaved, rows, wait_for_the_others
 from dytemp import metrics
 from dytemp.lab import datasets, training
 from dytemp.lab.studies import protocols
+from dytemp.lab.studies.statistics import mean_interval
 from dytemp.lab.training import encoders, hardware, loop
 from dytemp.lab.training.evaluation import ROWS
+from dytemp.losses.pairs import PairLoss
 
 SIDE = 32
 PROJECTION = 128
@@ -110,6 +113,38 @@ def breakdown(batch: int, steps: int, epochs: int) -> dict[str, list[float]]:
                 if epoch:
                     seconds[part].append(total / steps)
     return seconds
+
+
+def beside(
+    contenders: dict[str, PairLoss],
+    excess: tuple[str, str],
+    batch: int,
+    steps: int,
+    repetitions: int,
+) -> tuple[list[dict[str, Any]], float]:
+    """Return the rows of two losses whose trainings take turns, and the ratio of their medians.
+
+    Of each the seconds per step; then, under the group and name `excess`, by how many percent the
+    second exceeds the first in paired epochs of `steps` steps.
+    """
+    runs = {name: session(batch * steps, batch) for name in contenders}
+    for name, loss in contenders.items():
+        runs[name].loss = loss
+
+    def epoch(name: str) -> None:
+        run = runs[name]
+        run.train_epoch(1 + run.history.epoch % run.config.epochs)
+
+    seconds = interleaved({name: lambda name=name: epoch(name) for name in runs}, repetitions)
+    first, second = seconds.values()
+    found = mean_interval((100 * np.log(np.divide(second, first))).tolist())
+    per_step = {name: [value / steps for value in values] for name, values in seconds.items()}
+    group, name = excess
+    measurements = [
+        *rows(f"a step of {batch} pairs", per_step, "ms", 1e3),
+        *rows(group, {name: [found.low, found.mean, found.high]}, "%"),
+    ]
+    return measurements, statistics.median(second) / statistics.median(first)
 
 
 # --- what was tried -----------------------------------------------------------------------------

@@ -5,7 +5,7 @@ in memory.
 """
 
 from dytemp.lab.datasets.fingerprints import fingerprint, own_fingerprint
-from dytemp.lab.datasets.loading import load
+from dytemp.lab.datasets.loading import load, nouns
 from dytemp.lab.datasets.long_tails import (
     content_keys,
     long_tail_counts,
@@ -29,6 +29,7 @@ __all__ = [
     "load",
     "long_tail_counts",
     "long_tail_indices",
+    "nouns",
     "own_fingerprint",
     "split",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from dytemp.lab.datasets.embedded import mnist5k
 from dytemp.lab.datasets.folders import SIDE, from_folder
 from dytemp.lab.datasets.own import KEYS, from_npz
 from dytemp.lab.datasets.prototypes import prototypes
-from dytemp.lab.datasets.public import PUBLIC, from_torchvision
+from dytemp.lab.datasets.public import PUBLIC, file_names, from_torchvision
 from dytemp.lab.datasets.scenes import scene_sentences, scenes
 from dytemp.lab.datasets.types import Dataset
 from dytemp.lab.datasets.verses import verses
@@ -80,6 +81,32 @@ def load(name: str, root: str | os.PathLike[str] | None = None, download: bool =
     if public and (download or (folder / public.folder).is_dir()):
         return from_torchvision(name, public, folder, download)
     raise FileNotFoundError(_advice(name, str(folder)))
+
+
+def nouns(name: str, root: str | os.PathLike[str] | None = None) -> list[str]:
+    """Return the noun that stands for each training image of CIFAR in its file name.
+
+    CIFAR was collected by searching for nouns, which are finer than its classes and follow a long
+    tail of their own: ``station_wagon_s_000293.png``. CIFAR-10 has 389.
+
+    Parameters
+    ----------
+    name : {"cifar10", "cifar100"}
+    root : path, optional
+        As for `load`; the folder must be torchvision's, whose files hold the names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    ValueError
+        For another name, or a damaged file.
+    """
+    checks.choice("name", name, ("cifar10", "cifar100"))
+    folder, public = _folder(root), PUBLIC[name]
+    if folder is None or not (folder / public.folder).is_dir():
+        raise FileNotFoundError(_advice(name, str(folder or "a folder of yours")))
+    return [re.sub(r"_s_\d+\.png$", "", file) for file in file_names(public, folder)]
 
 
 def own_source(name: str, root: str | os.PathLike[str] | None = None) -> Path | None:

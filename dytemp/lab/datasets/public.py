@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,21 @@ def from_torchvision(name: str, public: Public, folder: Path, download: bool) ->
         test_labels=_torchvision_labels(test),
         class_names=tuple(train.classes),
     )
+
+
+def file_names(public: Public, folder: Path) -> list[str]:
+    """Return the names that CIFAR's training images had as files, in the order of the images."""
+    import torchvision
+
+    builder = getattr(torchvision.datasets, public.builder)
+    files = builder.train_list
+    if damaged := _damaged(folder / public.folder, files):
+        raise ValueError(f"{damaged[0]} is missing or damaged")
+    found: list[str] = []
+    for file, _ in files:  # the sums were checked: these are the files that all the world has
+        with (folder / public.folder / file).open("rb") as batch:
+            found += pickle.load(batch, encoding="latin1")["filenames"]
+    return found
 
 
 def _damaged(folder: Path, files: Sequence[Sequence[str]]) -> list[Path]:

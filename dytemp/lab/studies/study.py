@@ -72,21 +72,28 @@ def load(
         checks.choice("method", method, tuple(configs))
     chosen = {method: configs[method] for method in methods or configs}
     folder = scales.store(scale) if store is None else store
-    if draws is None and not scales.trains(scale):
-        chosen = _so_far(chosen, folder)
+    runs = _get(chosen, scale, folder, some=draws is None)
+    ours = not changes and seeds is None and methods is None
+    own = ours and (draws is None or tuple(draws) == protocols.default_draws(name, scale))
+    return Study(name, scale, runs, recorded=own and scale == "recorded")
+
+
+def _get(
+    configs: protocols.Configs, scale: str, folder: str | os.PathLike[str], some: bool
+) -> dict[str, dict[int, tuple[Run, ...]]]:
+    """Return runs, recorded or trained as the scale says; `some`: where recorded, those there are."""
+    trains = scales.trains(scale)
+    chosen = _so_far(configs, folder) if some and not trains else configs
     flat = {
         f"{method}, draw {number}": list(group)
         for method, by_draw in chosen.items()
         for number, group in by_draw.items()
     }
-    found = parallel.get_all(flat, folder, scales.trains(scale))
-    runs = {
+    found = parallel.get_all(flat, folder, trains)
+    return {
         method: {number: tuple(found[f"{method}, draw {number}"]) for number in by_draw}
         for method, by_draw in chosen.items()
     }
-    ours = not changes and seeds is None and methods is None
-    own = ours and (draws is None or tuple(draws) == protocols.default_draws(name, scale))
-    return Study(name, scale, runs, recorded=own and scale == "recorded")
 
 
 def _so_far(configs: protocols.Configs, folder: str | os.PathLike[str]) -> protocols.Configs:
@@ -288,6 +295,45 @@ class Study:
         if not left:
             raise ValueError(f"no run of {self.name} holds {metric!r}")
         return replace(self, runs=left)
+
+    def with_level(self, method: str = "iSogCLR", control: str = "SogCLR") -> Study:
+        """Return the study with a control for the level of the temperatures that a method learns.
+
+        The control is trained at one temperature for all samples: the mean of those that the method
+        had learned at the end, in the same draw and seed. Its name is that of the control and "at
+        mean τ". What is left between the two is not the level of the temperature.
+
+        Parameters
+        ----------
+        method : str
+            One that learns a temperature for every sample (of image-text pairs: two, and the mean
+            is over both).
+        control : str
+            One whose loss has a temperature that can take the place.
+
+        Raises
+        ------
+        FileNotFoundError
+            If no such run is recorded, at scale ``recorded``.
+        ValueError
+            If the study lacks one of them, or the method learns no temperatures.
+        """
+        checks.choice("control", control, self.methods)
+        checks.choice("method", method, self.methods)
+        own, name = self.config(control), f"{control} at mean τ"
+        configs = {
+            number: tuple(
+                replace(
+                    run.config,
+                    loss=dict(own.loss) | {"temperature": _level(run, method)},
+                    learning_rate=own.learning_rate,
+                )
+                for run in group
+            )
+            for number, group in self.runs[method].items()
+        }
+        found = _get({name: configs}, self.scale, scales.store(self.scale), some=True)
+        return replace(self, runs={**self.runs, **found})
 
     # --- Numbers by draw -------------------------------------------------------------------------
 
@@ -756,6 +802,14 @@ def estimates(effects: Mapping[Any, Sequence[float] | pd.Series[float] | Estimat
     # Of no effects it is an empty table with the same columns.
     table = pd.DataFrame(rows, index=["mean", "low", "high", "draws"]).T
     return table.astype({"draws": int})
+
+
+def _level(run: Run, method: str) -> float:
+    """Return the mean of the temperatures that a run learned, to three digits after the point."""
+    learned = [values for name, values in run.arrays.items() if name.startswith("tau")]
+    if not learned:
+        raise ValueError(f"{method} learns no temperatures")
+    return round(float(np.mean([values.mean() for values in learned])), 3)
 
 
 def _metric(run: Run, name: str, epoch: int | None) -> float:

@@ -28,6 +28,7 @@ from dytemp.lab.datasets import (
     scenes,
     split,
 )
+from dytemp.lab.datasets.public import PUBLIC
 
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "splits.json").read_text())
 SIXTH = (7, 5, 8, 4, 3, 2, 6, 9, 0, 1)
@@ -84,7 +85,8 @@ def write_cifar(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> np.nd
     batches = {"one": pixels[:4], "two": pixels[4:], "test": pixels[:3]}
     for file, data in batches.items():
         labels = {"fine_labels" if coarse else "labels": list(range(len(data)))}
-        (folder / file).write_bytes(pickle.dumps({"data": data, **labels}))
+        files = {"filenames": [f"{file}_boat_s_{k:06}.png" for k in range(len(data))]}
+        (folder / file).write_bytes(pickle.dumps({"data": data, **labels, **files}))
     names = {builder.meta["key"]: ["apple", "boat", "cat", "dog"]}
     (folder / "names").write_bytes(pickle.dumps(names))
     sums = {file: md5(folder / file) for file in (*batches, "names")}
@@ -286,6 +288,23 @@ def test_torchvision_folder(name: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert data.train_labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
     assert len(data.test_images) == 3
     assert data.class_names == ("apple", "boat", "cat", "dog")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_nouns_of_cifar_are_in_the_order_of_its_images(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cifar(tmp_path, name, monkeypatch)
+    assert datasets.nouns(name, tmp_path) == ["one_boat"] * 4 + ["two_boat"] * 4
+    file = tmp_path / PUBLIC[name].folder / "two"
+    file.write_bytes(file.read_bytes()[:-5])
+    with pytest.raises(ValueError, match="two is missing or damaged"):
+        datasets.nouns(name, tmp_path)
+    with pytest.raises(ValueError, match="name must be one of 'cifar10', 'cifar100'"):
+        datasets.nouns("stl10", tmp_path)
+    for missing in (None, tmp_path / "nowhere"):
+        with pytest.raises(FileNotFoundError, match=PUBLIC[name].folder):
+            datasets.nouns(name, missing)
 
 
 def test_stl10_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -52,3 +55,29 @@ def test_trend_follows_the_sizes_of_each_draw() -> None:
 def test_a_name_that_nothing_was_learned_for_is_refused() -> None:
     with pytest.raises(ValueError, match="name must be one of 'tau', got 'tau_text'"):
         study((run([1, 2], [0.1, 0.2, 0.2]),)).learned("iSogCLR", "tau_text")
+
+
+def test_level_of_each_draw_and_seed_is_trained_as_a_control(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DYTEMP_RESULTS", str(tmp_path))
+    asked: dict[str, list[Config]] = {}
+
+    def trained(configs: dict[str, list[Config]], *_: object) -> dict[str, list[Run]]:
+        asked.update(configs)
+        done = run([1, 2], [0.1, 0.2, 0.2])
+        return {name: [replace(done, config=c) for c in group] for name, group in configs.items()}
+
+    monkeypatch.setattr("dytemp.lab.studies.parallel.get_all", trained)
+    spec = {"name": "SogCLR", "temperature": 0.1, "gamma": 0.8}
+    control = replace(run([1, 2], [0.1, 0.2, 0.2]), config=Config(loss=spec))
+    low, high = run([1, 2], [0.1, 0.2, 0.3]), run([1, 2], [0.5, 0.6, 0.7334], seed=1)
+    before = study((low, high))
+    before = replace(before, runs={**before.runs, "SogCLR": {1: (control,)}})
+    after = before.with_level()
+    assert after.methods == ["iSogCLR", "SogCLR", "SogCLR at mean τ"]
+    (configs,) = asked.values()
+    assert [c.loss for c in configs] == [spec | {"temperature": 0.2}, spec | {"temperature": 0.611}]
+    assert [c.seed for c in configs] == [0, 1]
+    with pytest.raises(ValueError, match="SogCLR learns no temperatures"):
+        replace(before, runs={"SogCLR": {1: (replace(control, arrays={}),)}}).with_level("SogCLR")
