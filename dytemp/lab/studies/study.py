@@ -81,7 +81,7 @@ def load(
 def _get(
     configs: protocols.Configs, scale: str, folder: str | os.PathLike[str], some: bool
 ) -> dict[str, dict[int, tuple[Run, ...]]]:
-    """Return runs, recorded or trained as the scale says; `some`: where recorded, those there are."""
+    """Return runs, recorded or trained as the scale says; `some`: recorded ones where there are."""
     trains = scales.trains(scale)
     chosen = _so_far(configs, folder) if some and not trains else configs
     flat = {
