@@ -74,15 +74,15 @@ def number(
     return result
 
 
-def scalar(name: str, value: Tensor) -> Tensor:
-    """Return a floating tensor without dimensions whose value is finite and above 0."""
+def scalar(name: str, value: Tensor, *, above: float = 0) -> Tensor:
+    """Return a floating tensor without dimensions whose value is finite and above a bound."""
     if value.ndim or not value.is_floating_point():
         raise ValueError(
             f"{name} must be a number or a floating tensor without dimensions, "
             f"got shape {tuple(value.shape)} and {value.dtype}"
         )
     if _looks_at_values:
-        number(name, value.item(), above=0)
+        number(name, value.item(), above=above)
     return value
 
 

@@ -128,7 +128,14 @@ class PairLoss(Timed):
     def use(self, temperature: float | Tensor | Temperature, *kinds: str) -> None:
         """Take a temperature, or refuse it if it is none of the `kinds` that fit this loss."""
         self.temperature = self.fitting(temperature, *kinds)
-        self.needs_index = self.temperature.depends_on == "sample"
+        self.needs_index = type(self).needs_index or self.temperature.depends_on == "sample"
+
+    def hold(self, temperature: float | Tensor | Temperature, *kinds: str) -> None:
+        """Take a temperature as `use` does, and refuse one that autograd would learn."""
+        self.use(temperature, *kinds)
+        if is_learned(self.temperature):
+            name = type(self).__name__
+            raise TypeError(f"temperature must not require a gradient: {name} holds it constant")
 
     def fitting(self, given: float | Tensor | Temperature, *kinds: str) -> Temperature:
         """Return a temperature if it is one of the `kinds` (all, if none is named) that fit."""
