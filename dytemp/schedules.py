@@ -246,8 +246,7 @@ class _Between(OfTime):
     def at(self, epoch: float) -> float:
         """Return the temperature at a time in epochs (fractions are allowed)."""
         epoch = checks.number("epoch", epoch, at_least=0)
-        height = self._height(epoch)
-        return self.tau_min + (self.tau_max - self.tau_min) * height
+        return self.tau_min + (self.tau_max - self.tau_min) * self._height(epoch)
 
     def _height(self, epoch: float) -> float:
         """Return where the schedule stands: 0 at tau_min, 1 at tau_max."""

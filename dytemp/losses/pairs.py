@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dytemp import checks
-from dytemp.schedules import Constant, OfTime, Temperature, Timed, as_temperature, is_learned
+from dytemp.schedules import OfTime, Temperature, Timed, as_temperature, is_learned
 
 # A block holds at most this many similarities (2 MiB in float32: it stays in the cache).
 BLOCK = 1 << 19
@@ -102,15 +102,16 @@ class PairLoss(Timed):
 
     def _gathers(self) -> bool:
         checks.choice("gathering", self.gathering, ("training", "always", "never"))
-        return self.gathering == "always" or (self.gathering == "training" and self.training)
+        asked = self.gathering == "always" or (self.gathering == "training" and self.training)
+        return asked and not _is_alone()
 
     def agreed(self, part: object) -> AbstractContextManager[None]:
         """Return a context in which this process checks its part, all together if they gather."""
-        return _agreement(part) if self._gathers() and not _is_alone() else nullcontext()
+        return _agreement(part) if self._gathers() and checks.enabled() else nullcontext()
 
     def gathered(self, part: Tensor) -> Tensor:
         """Return the rows of all processes, or those of this one if it is on its own."""
-        return gather(part) if self._gathers() else part
+        return cast(Tensor, _Gather.apply(part)) if self._gathers() else part
 
     def prepare(self, z: Tensor) -> Tensor:
         """Project the rows of z to the unit sphere."""
@@ -190,9 +191,6 @@ def _agreement(z1: object) -> Iterator[None]:
 
     Otherwise the others would wait for rows that never come.
     """
-    if not checks.enabled():
-        yield
-        return
     error: Exception | None = None
     try:
         yield
@@ -204,7 +202,7 @@ def _agreement(z1: object) -> Iterator[None]:
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     extremes = torch.tensor([error is not None, *facts, *(-fact for fact in facts)], device=device)
     dist.all_reduce(extremes, dist.ReduceOp.MAX)
-    failed, *extremes_of_facts = extremes.tolist()
+    failed, *numbers = extremes.tolist()
     if failed:
         messages: list[str | None] = [None] * dist.get_world_size()
         dist.all_gather_object(messages, None if error is None else str(error))
@@ -212,12 +210,8 @@ def _agreement(z1: object) -> Iterator[None]:
             raise error
         rank, message = next((k, m) for k, m in enumerate(messages) if m is not None)
         raise ValueError(f"process {rank} refused its part of the batch: {message}")
-    for name, most, fewest in zip(
-        ("as many rows", "as many columns", "the same dtype"),
-        extremes_of_facts[:3],
-        extremes_of_facts[3:],
-        strict=True,
-    ):
+    names = ("as many rows", "as many columns", "the same dtype")
+    for name, most, fewest in zip(names, numbers[:3], numbers[3:], strict=True):
         if most != -fewest:
             found = f": got from {-fewest} to {most}" if name != "the same dtype" else ""
             raise ValueError(f"z1 must have {name} on every process{found}")
@@ -233,11 +227,6 @@ def _refuse_recomputation(name: str) -> None:
             f"{name} changes its state in each call and cannot be computed again in the backward "
             "pass: call it outside of torch.utils.checkpoint (the encoder may stay inside)"
         )
-
-
-def gather(part: Tensor) -> Tensor:
-    """Concatenate the rows of all processes in the order of their ranks."""
-    return part if _is_alone() else cast(Tensor, _Gather.apply(part))
 
 
 class _WithGradient(torch.autograd.Function):
@@ -430,10 +419,8 @@ def one_temperature(temperature: Temperature) -> float | None:
     It must be large enough: exp(-2 / tau), the smallest exponential, must not vanish in float32.
     And it must be known here: without checks, no one waits for a GPU to tell a learned one.
     """
-    if not isinstance(temperature, OfTime):
-        return None
-    known = not isinstance(temperature, Constant) or not isinstance(temperature.tau, Tensor)
-    if not (known or checks.enabled()):
+    unknown = isinstance(getattr(temperature, "tau", None), Tensor) and not checks.enabled()
+    if unknown or not isinstance(temperature, OfTime):
         return None
     tau = temperature.now
     return tau if 2 / tau < 80 else None

@@ -400,16 +400,14 @@ class BimodalISogCLR(BimodalSogCLR):
     ) -> None:
         _Global.__init__(self, size, gamma, variant)
         settings = (size, tau_init, tau_min, tau_max, eta, beta, clip)
-        image: Temperature
-        text: Temperature
+        pair: Sequence[Temperature]
         if temperature is None:
-            image, text = Individual(*settings), Individual(*settings)
+            pair = Individual(*settings), Individual(*settings)
         elif isinstance(temperature, Sequence) and len(temperature) == 2:
-            image, text = (self.fitting(network, "embedding") for network in temperature)
+            pair = [self.fitting(network, "embedding") for network in temperature]
         else:
             raise TypeError(f"temperature must be a pair of networks, got {temperature!r}")
-        self.image = _Side(self.size, image, variant)
-        self.text = _Side(self.size, text, variant)
+        self.image, self.text = (_Side(self.size, each, variant) for each in pair)
         self.rho = checks.number("rho", rho, at_least=0)
 
     @property
