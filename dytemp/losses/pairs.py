@@ -138,9 +138,9 @@ class PairLoss(Timed):
             name = type(self).__name__
             raise TypeError(f"temperature must not require a gradient: {name} holds it constant")
 
-    def fitting(self, given: float | Tensor | Temperature, *kinds: str) -> Temperature:
+    def fitting(self, temperature: float | Tensor | Temperature, *kinds: str) -> Temperature:
         """Return a temperature if it is one of the `kinds` (all, if none is named) that fit."""
-        temperature, kinds = as_temperature(given), kinds or KINDS
+        temperature, kinds = as_temperature(temperature), kinds or KINDS
         if temperature.depends_on not in kinds:
             raise TypeError(
                 f"temperature of {type(self).__name__} must depend on {' or '.join(kinds)}, "
