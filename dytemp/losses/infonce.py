@@ -23,10 +23,7 @@ from dytemp.schedules import Alignment, Temperature
 
 
 def info_nce(
-    similarity: Tensor,
-    positives: Tensor,
-    tau: Tensor | float,
-    excluded: Tensor | None = None,
+    similarity: Tensor, positives: Tensor, tau: Tensor | float, excluded: Tensor | None = None
 ) -> Tensor:
     r"""InfoNCE of each anchor (TS, Eq. 1).
 
@@ -52,10 +49,7 @@ def info_nce(
 
 
 def decoupled(
-    similarity: Tensor,
-    positives: Tensor,
-    tau: Tensor | float,
-    excluded: Tensor | None = None,
+    similarity: Tensor, positives: Tensor, tau: Tensor | float, excluded: Tensor | None = None
 ) -> Tensor:
     """InfoNCE without the positive in the denominator (DCL); arguments as for `info_nce`."""
     logits = _logits(similarity, tau, excluded)
@@ -65,10 +59,7 @@ def decoupled(
 
 
 def decoupled_by_view(
-    similarity: Tensor,
-    positives: Tensor,
-    tau: Tensor | float,
-    excluded: Tensor | None = None,
+    similarity: Tensor, positives: Tensor, tau: Tensor | float, excluded: Tensor | None = None
 ) -> Tensor:
     """`decoupled` with one log-sum-exp over the left half of the candidates and one over the right.
 
@@ -81,10 +72,7 @@ def decoupled_by_view(
 
 
 def model_aware(
-    similarity: Tensor,
-    positives: Tensor,
-    tau: Tensor | float,
-    excluded: Tensor | None = None,
+    similarity: Tensor, positives: Tensor, tau: Tensor | float, excluded: Tensor | None = None
 ) -> Tensor:
     r"""InfoNCE of each anchor over the probability that it leaves to the negatives (MACL).
 
