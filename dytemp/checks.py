@@ -18,7 +18,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from numbers import Integral, Real
 from typing import Any
 
@@ -68,29 +68,32 @@ def number(
     except OverflowError:  # an integer or a fraction beyond the floating-point numbers
         result = math.inf
     if not (math.isfinite(result) and above < result < below and at_least <= result <= at_most):
-        allowed = _range(above, at_least, at_most, below)
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+        limits = {"above": above, "at least": at_least, "at most": at_most, "below": below}
+        words = [f", {word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit)]
+        raise ValueError(f"{name} must be finite{''.join(words)}, got {value!r}")
     return result
 
 
-def scalar(name: str, value: Tensor) -> Tensor:
-    """Return a floating tensor without dimensions whose value is finite and above 0."""
+def scalar(name: str, value: Tensor, *, above: float = 0) -> Tensor:
+    """Return a floating tensor without dimensions whose value is finite and above a bound."""
     if value.ndim or not value.is_floating_point():
         raise ValueError(
             f"{name} must be a number or a floating tensor without dimensions, "
             f"got shape {tuple(value.shape)} and {value.dtype}"
         )
     if _looks_at_values:
-        number(name, value.item(), above=0)
+        number(name, value.item(), above=above)
     return value
 
 
-def integer(name: str, value: object, *, at_least: int) -> int:
-    """Return `value` as an int that is at least `at_least`."""
+def integer(name: str, value: object, *, at_least: int, at_most: float = math.inf) -> int:
+    """Return `value` as an int that is at least `at_least` and at most `at_most`."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__} {value!r}")
     if value < at_least:
         raise ValueError(f"{name} must be at least {at_least}, got {value!r}")
+    if int(value) > at_most:
+        raise ValueError(f"{name} must be at most {at_most}, got {value!r}")
     return int(value)
 
 
@@ -110,37 +113,40 @@ def choice(name: str, value: object, allowed: Sequence[object]) -> object:
     return value
 
 
-def bounds(low: float, high: float, names: str = "tau_min <= tau_max") -> None:
-    """Refuse a lower bound above its upper bound."""
+def bounds(low: float, high: float, names: str = "tau_min <= tau_max") -> tuple[float, float]:
+    """Return a lower and an upper bound that are in this order."""
     if low > high:
         raise ValueError(f"{names} is needed, got {low!r} > {high!r}")
+    return low, high
 
 
-def vectors(name: str, value: object, *, at_least: int = 1) -> Tensor:
-    """Return a floating (N, D) tensor with finite rows, none of them zero."""
+def floating(name: str, value: object) -> Tensor:
+    """Return a tensor of real floating-point numbers."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
     if not value.is_floating_point():
         raise TypeError(f"{name} must hold real floating-point numbers, got {value.dtype}")
+    return value
+
+
+def vectors(name: str, value: object, *, at_least: int = 1) -> Tensor:
+    """Return a floating (N, D) tensor with finite rows, none of them zero."""
+    value = floating(name, value)
     if value.ndim != 2:
         raise ValueError(f"{name} must have shape (N, D), got {tuple(value.shape)}")
     if value.shape[0] < at_least or value.shape[1] < 1:
         raise ValueError(
             f"{name} must have at least {at_least} rows and 1 column, got {tuple(value.shape)}"
         )
-    if _looks_at_values:
-        _refuse_rows(name, value)
-    return value
-
-
-def _refuse_rows(name: str, value: Tensor) -> None:
-    """Refuse rows that are not finite or have no direction."""
+    if not _looks_at_values:
+        return value
     lengths = value.detach().abs().amax(dim=1)  # NaN and inf survive the maximum
     if not torch.isfinite(lengths).all():
         raise ValueError(f"{name} must be finite, got NaN or inf")
     if not lengths.all():
         rows = torch.nonzero(lengths == 0).flatten().tolist()
         raise ValueError(f"{name} must not contain zero rows (no direction), got them at {rows}")
+    return value
 
 
 def alike(name1: str, first: Tensor, name2: str, second: Tensor) -> None:
@@ -196,19 +202,14 @@ def integers(
 def _whole_numbers(name: str, value: object) -> Tensor:
     """Return a tensor, an array or a list of integers as an int64 tensor."""
     given: Any = value
-    found = type(value).__name__
-    if not isinstance(value, Tensor) and hasattr(value, "__len__") and not isinstance(value, str):
-        try:
+    if not isinstance(value, Tensor | str) and hasattr(value, "__len__"):
+        with suppress(TypeError, ValueError, KeyError, RuntimeError, OverflowError):
             given = torch.as_tensor(given)
-        except (TypeError, ValueError, KeyError, RuntimeError, OverflowError):
-            found = repr(value)
-        else:  # an empty list says nothing of its type
-            found = f"{found} of {given.dtype}"
-            given = given if given.numel() else given.to(torch.int64)
-    elif isinstance(value, Tensor):
-        found = str(value.dtype)
+            given = given if given.numel() else given.to(torch.int64)  # an empty list has no type
     if not isinstance(given, Tensor) or given.dtype not in WHOLE:
-        raise TypeError(f"{name} must be an int64 tensor, or integers to make one of, got {found}")
+        found = f"of {given.dtype}" if isinstance(given, Tensor) else repr(value)
+        wanted = "an int64 tensor, or integers to make one of"
+        raise TypeError(f"{name} must be {wanted}, got {type(value).__name__} {found}")
     return given.to(torch.int64)
 
 
@@ -228,17 +229,3 @@ def unrepeated(index: Tensor) -> None:
             "index must not repeat a sample within a batch: what is remembered of it has one owner "
             "(a DistributedSampler repeats samples in the last batch unless drop_last=True)"
         )
-
-
-def _range(above: float, at_least: float, at_most: float, below: float) -> str:
-    """Say in words which numbers are allowed."""
-    parts = ["finite"]
-    if above > -math.inf:
-        parts.append(f"above {above:g}")
-    if at_least > -math.inf:
-        parts.append(f"at least {at_least:g}")
-    if at_most < math.inf:
-        parts.append(f"at most {at_most:g}")
-    if below < math.inf:
-        parts.append(f"below {below:g}")
-    return ", ".join(parts)

@@ -12,6 +12,7 @@ The probes need scikit-learn (``pip install dytemp[lab]``), everything else torc
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
@@ -88,8 +89,8 @@ def uniformity(z: Tensor, t: float = 2.0, include_self: bool = False) -> float:
     log_sum = float(torch.stack(blocks).logsumexp(dim=0)) + math.log(2)  # both orders of a pair
     if not include_self:
         return log_sum - math.log(rows * (rows - 1))
-    high, low = max(log_sum, math.log(rows)), min(log_sum, math.log(rows))
-    return high + math.log1p(math.exp(low - high)) - math.log(rows**2)
+    both = torch.tensor([log_sum, math.log(rows)], dtype=torch.float64)
+    return float(both.logsumexp(dim=0)) - math.log(rows**2)
 
 
 def tolerance(z: Tensor, labels: Tensor, include_self: bool = False) -> float:
@@ -114,8 +115,7 @@ def tolerance(z: Tensor, labels: Tensor, include_self: bool = False) -> float:
         If `z` is not a finite floating (N, D) tensor without zero rows, if `labels` are no integers
         (N,), or if no class has a pair.
     """
-    unit = _unit(checks.vectors("z", z))
-    sums, counts = _class_sums(unit, labels)
+    unit, _, sums, counts = _by_class(z, labels)
     # The similarities of all pairs of a class add up to the squared length of the class's sum.
     total, pairs = float(sums.square().sum()), int(counts.square().sum())
     if not include_self:
@@ -149,10 +149,7 @@ def inter_class_uniformity(
         (N,) with two classes or more, if `centroids` is unknown, or if a centroid that has to be
         normalised is zero.
     """
-    unit = _unit(checks.vectors("z", z))
-    sums, counts = _class_sums(unit, labels)
-    if len(counts) < 2:
-        raise ValueError(f"labels must hold at least 2 classes, got {len(counts)}")
+    _, _, sums, counts = _by_class(z, labels, at_least=2)
     checks.choice("centroids", centroids, ("unit", "raw"))
     means = sums / counts[:, None]
     if centroids == "unit":
@@ -182,11 +179,7 @@ def silhouette(z: Tensor, labels: Tensor) -> float:
         If `z` is not a finite floating (N, D) tensor without zero rows, or `labels` is not int64
         (N,) with two classes or more.
     """
-    unit = _unit(checks.vectors("z", z))
-    sums, counts = _class_sums(unit, labels)
-    if len(counts) < 2:
-        raise ValueError(f"labels must hold at least 2 classes, got {len(counts)}")
-    own = torch.unique(labels.to(unit.device), return_inverse=True)[1]
+    unit, own, sums, counts = _by_class(z, labels, at_least=2)
     similarity = unit @ sums.T
     within = similarity.gather(1, own[:, None])[:, 0] - 1  # without the row itself
     a = 1 - within / (counts[own] - 1).clamp(min=1)
@@ -214,10 +207,7 @@ def scatter_ratio(z: Tensor, labels: Tensor) -> float:
     TypeError, ValueError
         As `silhouette`.
     """
-    unit = _unit(checks.vectors("z", z))
-    sums, counts = _class_sums(unit, labels)
-    if len(counts) < 2:
-        raise ValueError(f"labels must hold at least 2 classes, got {len(counts)}")
+    unit, _, sums, counts = _by_class(z, labels, at_least=2)
     share, means = counts.to(unit.dtype) / len(unit), sums / counts[:, None]
     explained = float((share * means.square().sum(dim=1)).sum())  # of a mean square of 1
     between = explained - float(unit.mean(dim=0).square().sum())
@@ -244,16 +234,15 @@ def neighbour_agreement(z: Tensor, labels: Tensor, k: int = 10) -> float:
         (N,), or `k` is not allowed.
     """
     unit = _unit(checks.vectors("z", z))
-    classes = checks.integers("labels", labels, len(unit)).to(unit.device)
-    k = _rank("k", k, len(unit) - 1)
-    agreeing, start = 0.0, 0
-    for block in _blocks(unit):
-        rows = torch.arange(start, start + len(block), device=unit.device)
+    classes = checks.integers("labels", labels, len(unit), device=unit.device)
+    k = checks.integer("k", k, at_least=1, at_most=len(unit) - 1)
+    agreeing = 0.0
+    for start, block in _blocks(unit):
         similarity = block @ unit.T
-        similarity[rows - start, rows] = -torch.inf
+        similarity.diagonal(start).fill_(-torch.inf)
         _, neighbours = _largest(similarity, k)
-        agreeing += float((classes[neighbours] == classes[rows, None]).double().sum())
-        start += len(block)
+        own = classes[start : start + len(block), None]
+        agreeing += float((classes[neighbours] == own).double().sum())
     return agreeing / (k * len(unit))
 
 
@@ -284,15 +273,14 @@ def coverage(z: Tensor, bins: Tensor | int, seed: int = 0) -> Tensor:
         If `z` or `bins` is not a finite floating tensor without zero rows, if they differ in
         dimension, dtype or device, or if `bins` or `seed` is not an allowed number.
     """
-    points = _unit(checks.vectors("z", z))
     if isinstance(bins, Tensor):
-        directions = _unit(checks.vectors("bins", bins))
-        _same_space("z", z, "bins", bins)
+        points, directions = _units("z", z, "bins", bins)
     else:
+        points = _unit(checks.vectors("z", z))
         shape = (checks.integer("bins", bins, at_least=1), points.shape[1])
         generator = torch.Generator().manual_seed(checks.integer("seed", seed, at_least=0))
         directions = _unit(torch.randn(shape, generator=generator, dtype=torch.float64)).to(points)
-    closest = torch.cat([(block @ directions.T).argmax(dim=1) for block in _blocks(points)])
+    closest = torch.cat([(block @ directions.T).argmax(dim=1) for _, block in _blocks(points)])
     return closest.bincount(minlength=len(directions)).sort(descending=True).values
 
 
@@ -319,17 +307,13 @@ def similarity_histogram(z: Tensor, bins: int = 101) -> Tensor:
         If `z` is not a finite floating tensor of at least two rows without zeros, or `bins` is
         not an allowed number.
     """
-    points = _unit(checks.vectors("z", z))
-    if len(points) < 2:
-        raise ValueError(f"z must have at least 2 rows, got {len(points)}")
+    points = _unit(checks.vectors("z", z, at_least=2))
     last = checks.integer("bins", bins, at_least=2) - 1
-    counts, start = torch.zeros(bins, dtype=torch.int64, device=z.device), 0
-    for block in _blocks(points):
+    counts = torch.zeros(bins, dtype=torch.int64, device=z.device)
+    for start, block in _blocks(points):
         places = ((block @ points.T).add_(1).mul_(last / 2).round_()).clamp_(0, last).long()
         counts += places.flatten().bincount(minlength=bins)
-        itself = places.diagonal(start)
-        counts -= itself.bincount(minlength=bins)
-        start += len(block)
+        counts -= places.diagonal(start).bincount(minlength=bins)  # a row with itself
     return counts
 
 
@@ -420,15 +404,14 @@ def knn_predict(
         in dimension, dtype or device, if `bank_labels` are no integers (N,), if `k` not in 1 .. N
         or `temperature` not above 0.
     """
-    known, new = _unit(checks.vectors("bank", bank)), _unit(checks.vectors("queries", queries))
-    _same_space("bank", bank, "queries", queries)
-    k = _rank("k", k, len(known))
+    known, new = _units("bank", bank, "queries", queries)
+    k = checks.integer("k", k, at_least=1, at_most=len(known))
     if temperature is not None:
         temperature = checks.number("temperature", temperature, above=0)
-    labels = checks.integers("bank_labels", bank_labels, len(known)).to(known.device)
+    labels = checks.integers("bank_labels", bank_labels, len(known), device=known.device)
     classes, codes = torch.unique(labels, return_inverse=True)
     winners = []
-    for block in _blocks(new):
+    for _, block in _blocks(new):
         similarity, neighbours = _largest(block @ known.T, k)
         if temperature is None:
             weights = torch.ones_like(similarity)
@@ -490,7 +473,6 @@ def knn_accuracy(
         As `knn_predict` and `accuracy` do.
     """
     truth = checks.integers("query_labels", query_labels, len(checks.vectors("queries", queries)))
-    checks.choice("average", average, ("micro", "macro"))
     return accuracy(knn_predict(bank, bank_labels, queries, k, temperature), truth, average)
 
 
@@ -526,11 +508,7 @@ def svm_predict(train_features: Tensor, train_labels: Tensor, test_features: Ten
         If the features are not finite floating tensors without zero rows, if they differ in
         dimension, dtype or device, or if `train_labels` are not integers (N,) with two classes.
     """
-    try:
-        from sklearn.svm import LinearSVC
-    except ImportError as error:
-        raise ImportError(_NEEDS_SCIKIT_LEARN) from error
-    classifier = LinearSVC(dual="auto", random_state=42)
+    classifier = _scikit_learn("svm").LinearSVC(dual="auto", random_state=42)
     return _fit_and_predict(classifier, train_features, train_labels, test_features)
 
 
@@ -552,11 +530,7 @@ def linear_predict(train_features: Tensor, train_labels: Tensor, test_features: 
     scikit-learn's LogisticRegression with its defaults (C = 1) and up to 1,000 iterations.
     Parameters, result and errors are those of `svm_predict`.
     """
-    try:
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise ImportError(_NEEDS_SCIKIT_LEARN) from error
-    classifier = LogisticRegression(max_iter=1000)
+    classifier = _scikit_learn("linear_model").LogisticRegression(max_iter=1000)
     return _fit_and_predict(classifier, train_features, train_labels, test_features)
 
 
@@ -662,31 +636,23 @@ def recall_at_k(similarity: Tensor, k: int, groups: Tensor | None = None) -> flo
         raise ValueError(f"similarity must be square, (N, N), got {tuple(similarity.shape)}")
     if not similarity.isfinite().all():
         raise ValueError("similarity must be finite, got NaN or inf")
-    k = _rank("k", k, len(similarity))
-    if groups is not None:
-        return _recall_of_groups(similarity, k, checks.integers("groups", groups, len(similarity)))
-    match = similarity.diagonal()[:, None]
-    better = (similarity > match).sum(dim=1).cpu().double()
-    equal = (similarity == match).sum(dim=1).cpu()  # the match itself is one of them
-    return float(((k - better) / equal).clamp(0, 1).mean())
-
-
-def _recall_of_groups(similarity: Tensor, k: int, groups: Tensor) -> float:
-    """Recall with several matches; among ties the chance that a random order has one in front."""
-    mine = groups[:, None] == groups[None, :]
-    best = similarity.masked_fill(~mine, -math.inf).amax(dim=1, keepdim=True)
-    better = ((similarity > best) & ~mine).sum(dim=1).cpu()
-    at_best = similarity == best
-    others = (at_best & ~mine).sum(dim=1).cpu().double()
-    matches = (at_best & mine).sum(dim=1).cpu().double()
-    places = (k - better).clamp(min=0).double()  # left for those that tie
-    left = (others - places).clamp(min=0)
-    # All places go to others: C(others, places) / C(others + matches, places).
-    log_missed = torch.lgamma(others + 1) - torch.lgamma(left + 1)
-    log_missed -= torch.lgamma(others + matches + 1)
-    log_missed += torch.lgamma((others + matches - places).clamp(min=0) + 1)
-    missed = torch.where(places > others, torch.zeros_like(others), log_missed.exp())
-    return float((1 - missed).mean())
+    k = checks.integer("k", k, at_least=1, at_most=len(similarity))
+    if groups is None:
+        best, matches = similarity.diagonal()[:, None], torch.ones(len(similarity))
+        equal = similarity == best
+    else:
+        groups = checks.integers("groups", groups, len(similarity), device=similarity.device)
+        mine = groups[:, None] == groups
+        best = similarity.masked_fill(~mine, -math.inf).amax(dim=1, keepdim=True)
+        equal = similarity == best
+        matches = (equal & mine).sum(dim=1).cpu().double()
+    better, ties = (each.sum(dim=1).cpu().double() for each in (similarity > best, equal))
+    places = (k - better).clamp(min=0).minimum(ties)  # left for those that tie with the best match
+    others = ties - matches
+    # The match is missed where others have all places: C(others, places) / C(ties, places).
+    log_missed = torch.lgamma(others + 1) - torch.lgamma(others - places + 1)
+    log_missed += torch.lgamma(ties - places + 1) - torch.lgamma(ties + 1)
+    return float((1 - log_missed.exp()).mean())
 
 
 def effective_negatives(similarity: Tensor, tau: float | Tensor) -> Tensor:
@@ -729,8 +695,6 @@ def effective_negatives(similarity: Tensor, tau: float | Tensor) -> Tensor:
 
 # Shared by the measures
 
-_NEEDS_SCIKIT_LEARN = "the probes need scikit-learn: pip install dytemp[lab]"
-
 
 def _unit(rows: Tensor) -> Tensor:
     """Divide each row by its length, half precision in float32."""
@@ -744,17 +708,22 @@ def _full_precision(values: Tensor) -> Tensor:
     return values.detach().float() if values.element_size() < 4 else values.detach()
 
 
-def _blocks(rows: Tensor) -> Iterator[Tensor]:
-    """Go through the rows, `ROWS` at a time."""
-    return iter(torch.split(rows, ROWS))
+def _blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Go through the rows, `ROWS` at a time, with the number of the first."""
+    return zip(range(0, len(rows), ROWS), torch.split(rows, ROWS), strict=True)
 
 
-def _class_sums(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sum (C, D) and the number (C,) of the rows of each class that occurs."""
-    labels = checks.integers("labels", labels, len(rows)).to(rows.device)
-    _, codes, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-    sums = rows.new_zeros(len(counts), rows.shape[1]).index_add_(0, codes, rows)
-    return sums, counts
+def _by_class(
+    z: Tensor, labels: Tensor, at_least: int = 1
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return unit rows, the number of the class of each, and the sum and size of each class."""
+    unit = _unit(checks.vectors("z", z))
+    labels = checks.integers("labels", labels, len(unit), device=unit.device)
+    _, own, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    if len(counts) < at_least:
+        raise ValueError(f"labels must hold at least {at_least} classes, got {len(counts)}")
+    sums = unit.new_zeros(len(counts), unit.shape[1]).index_add_(0, own, unit)
+    return unit, own, sums, counts
 
 
 def _class_accuracies(right: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -762,13 +731,19 @@ def _class_accuracies(right: Tensor, labels: Tensor, classes: int) -> Tensor:
     return labels[right].bincount(minlength=classes).double() / labels.bincount(minlength=classes)
 
 
+def _scikit_learn(module: str) -> Any:
+    """Import a module of scikit-learn, which only the probes need."""
+    try:
+        return importlib.import_module(f"sklearn.{module}")
+    except ImportError as error:
+        raise ImportError("the probes need scikit-learn: pip install dytemp[lab]") from error
+
+
 def _fit_and_predict(
     classifier: Any, train_features: Tensor, train_labels: Tensor, test_features: Tensor
 ) -> Tensor:
     """Train a scikit-learn classifier on normalised features and apply it."""
-    train = _unit(checks.vectors("train_features", train_features))
-    test = _unit(checks.vectors("test_features", test_features))
-    _same_space("train_features", train_features, "test_features", test_features)
+    train, test = _units("train_features", train_features, "test_features", test_features)
     labels = checks.integers("train_labels", train_labels, len(train)).cpu()
     if len(torch.unique(labels)) < 2:
         raise ValueError("train_labels must hold at least 2 classes, got 1")
@@ -798,31 +773,21 @@ def _refuse_empty(name: str, kind: str, counts: Tensor) -> None:
         raise ValueError(f"{name} must give every {kind} a member, got none for {kind} {empty}")
 
 
-def _rank(name: str, value: int, most: int) -> int:
-    """Return `value` as an int in 1 .. `most`."""
-    value = checks.integer(name, value, at_least=1)
-    if value > most:
-        raise ValueError(f"{name} must be at most {most}, the number of candidates, got {value}")
-    return value
-
-
-def _same_space(name1: str, first: Tensor, name2: str, second: Tensor) -> None:
-    """Refuse two sets of embeddings that differ in dimension, dtype or device."""
+def _units(name1: str, first: Tensor, name2: str, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the unit rows of two sets of embeddings that have one dimension, dtype and device."""
+    units = _unit(checks.vectors(name1, first)), _unit(checks.vectors(name2, second))
     checks.alike(name1, first, name2, second)
     if first.shape[1] != second.shape[1]:
         raise ValueError(
             f"{name1} and {name2} must have one dimension D, "
             f"got {first.shape[1]} and {second.shape[1]}"
         )
+    return units
 
 
 def _matrix(name: str, value: Tensor) -> Tensor:
     """Return a floating matrix with at least one entry, half precision as float32."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
-    if not value.is_floating_point():
-        raise TypeError(f"{name} must hold real floating-point numbers, got {value.dtype}")
-    if value.ndim != 2 or value.numel() == 0:
+    if checks.floating(name, value).ndim != 2 or value.numel() == 0:
         raise ValueError(f"{name} must be a matrix (N, M) with entries, got {tuple(value.shape)}")
     return _full_precision(value)
 
@@ -830,11 +795,9 @@ def _matrix(name: str, value: Tensor) -> Tensor:
 def _temperatures(tau: Tensor, similarity: Tensor) -> Tensor:
     """Return temperatures in a shape that divides the (N, M) similarities row by row."""
     rows, columns = similarity.shape
-    if tau.shape not in ((), (rows,), (rows, 1), (rows, columns)):
-        raise ValueError(
-            f"tau must have shape (), ({rows},), ({rows}, 1) or ({rows}, {columns}), "
-            f"got {tuple(tau.shape)}"
-        )
+    allowed = ((), (rows,), (rows, 1), (rows, columns))
+    if tau.shape not in allowed:
+        raise ValueError(f"tau must have one of the shapes {allowed}, got {tuple(tau.shape)}")
     tau = _full_precision(tau)
     checks.alike("tau", tau, "similarity", similarity)
     if not (tau.isfinite() & (tau > 0)).all():

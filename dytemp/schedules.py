@@ -52,6 +52,7 @@ class Timed(nn.Module):
         for child in self.children():
             if isinstance(child, Timed):
                 child.set_epoch(epoch)
+        self._epoch_has_changed()
 
     # The epoch stays a number, which can be read without waiting for a GPU; in the state it is a
     # tensor, as everything else there.
@@ -63,13 +64,15 @@ class Timed(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """Take the epoch from the state."""
         self.epoch = float(state)
+        self._epoch_has_changed()
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
-    ) -> None:
+    def _epoch_has_changed(self) -> None:
+        """Do what follows from another epoch; nothing, in most modules."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         # States that were saved before the epoch was part of them leave it as it is.
         state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class Temperature(Timed):
@@ -147,17 +150,7 @@ class OfTime(Temperature):
         """The temperature of the current epoch."""
         return checks.number("tau", self.at(self.epoch), above=0)
 
-    def set_epoch(self, epoch: float) -> None:
-        """Set the time, in epochs."""
-        super().set_epoch(epoch)
-        self._look_ahead()
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take the epoch from the state."""
-        super().set_extra_state(state)
-        self._look_ahead()
-
-    def _look_ahead(self) -> None:
+    def _epoch_has_changed(self) -> None:
         # For a compiled loss: another number would be a reason to compile again, a tensor is none.
         self._at_epoch = torch.tensor(self.now, dtype=torch.float64)
 
@@ -190,18 +183,13 @@ class Constant(OfTime, fused=True):
         checks.number("epoch", epoch, at_least=0)
         return checks.number("tau", self._value(), above=0)
 
-    @property
-    def now(self) -> float:
-        """The temperature, whatever the epoch."""
-        return self.at(0)
-
     def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the temperature without dimensions, connected to what is learned."""
         if not isinstance(self.tau, Tensor):
             return similarity.new_full((), self.tau)
         return checks.scalar("tau", self.tau)  # a learned one may have crossed 0
 
-    def _look_ahead(self) -> None:
+    def _epoch_has_changed(self) -> None:
         """Do nothing: what does not change with time needs no look, a learned one least."""
 
     def _value(self) -> float:
@@ -233,9 +221,7 @@ class LogScale(Constant):
 
     def __init__(self, tau: float = 0.07, tau_min: float = 0.01, tau_max: float = 1.0) -> None:
         Temperature.__init__(self)
-        self.tau_min = checks.number("tau_min", tau_min, above=0)
-        self.tau_max = checks.number("tau_max", tau_max, above=0)
-        checks.bounds(self.tau_min, self.tau_max)
+        self.tau_min, self.tau_max = _bounds(tau_min, tau_max)
         tau = checks.number("tau", tau, at_least=tau_min, at_most=tau_max)
         self.t = nn.Parameter(torch.tensor(-math.log(tau), dtype=STATE))
 
@@ -255,15 +241,12 @@ class _Between(OfTime):
 
     def __init__(self, tau_min: float, tau_max: float) -> None:
         super().__init__()
-        self.tau_min = checks.number("tau_min", tau_min, above=0)
-        self.tau_max = checks.number("tau_max", tau_max, above=0)
-        checks.bounds(self.tau_min, self.tau_max)
+        self.tau_min, self.tau_max = _bounds(tau_min, tau_max)
 
     def at(self, epoch: float) -> float:
         """Return the temperature at a time in epochs (fractions are allowed)."""
         epoch = checks.number("epoch", epoch, at_least=0)
-        height = self._height(epoch)
-        return self.tau_min + (self.tau_max - self.tau_min) * height
+        return self.tau_min + (self.tau_max - self.tau_min) * self._height(epoch)
 
     def _height(self, epoch: float) -> float:
         """Return where the schedule stands: 0 at tau_min, 1 at tau_max."""
@@ -430,21 +413,18 @@ class OfSimilarity(Temperature):
 
     def bounds(self) -> tuple[float, float]:
         """Return tau_min and tau_max of the current epoch."""
-        low, high = self.tau_min.now, self.tau_max.now
-        checks.bounds(low, high)
-        return low, high
+        return checks.bounds(self.tau_min.now, self.tau_max.now)
 
     def at(self, similarity: Tensor) -> Tensor:
         """Return the temperature of each similarity, in a tensor of the same shape."""
         if not isinstance(similarity, Tensor):
             raise TypeError(f"similarity must be a tensor, got {type(similarity).__name__}")
-        low: float | Tensor
-        high: float | Tensor
         if torch.compiler.is_compiling():
             low, high = self.tau_min(similarity), self.tau_max(similarity)
         else:
             low, high = self.bounds()
-        return low + (high - low) * self.height(similarity)
+        tau: Tensor = low + (high - low) * self.height(similarity)
+        return tau
 
     def height(self, similarity: Tensor) -> Tensor:
         """Return where the temperature stands: 0 at tau_min, 1 at tau_max."""
@@ -584,7 +564,18 @@ class SimilarityRoot(OfSimilarity, fused=True):
 # ---------------------------------------------------------------------------------------- sample
 
 
-class PerClass(Temperature, fused=True):
+class _OfSample(Temperature):
+    """A temperature for every sample, held in the buffer ``tau``."""
+
+    depends_on = "sample"
+    tau: Tensor
+
+    def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
+        """Return the temperature of each anchor, shape (anchors, 1)."""
+        return of_sample(self.tau, similarity, index)
+
+
+class PerClass(_OfSample, fused=True):
     """One temperature for each class, chosen by the class of the anchor: the oracle of TS.
 
     Parameters
@@ -595,8 +586,6 @@ class PerClass(Temperature, fused=True):
     labels : Tensor, array or list
         The class of every training sample, integers, shape (samples,).
     """
-
-    depends_on = "sample"
 
     def __init__(self, taus: list[float] | tuple[float, ...] | Tensor, labels: Tensor) -> None:
         super().__init__()
@@ -615,15 +604,10 @@ class PerClass(Temperature, fused=True):
         labels = checks.integers("labels", labels, size=len(values))
         if not len(labels):
             raise ValueError("labels must hold the class of at least 1 sample, got none")
-        self.register_buffer("tau", torch.tensor(values, dtype=STATE, device=labels.device)[labels])
-        self.tau: Tensor
-
-    def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
-        """Return the temperature of each anchor, shape (anchors, 1)."""
-        return of_sample(self.tau, similarity, index)
+        self.tau = nn.Buffer(torch.tensor(values, dtype=STATE, device=labels.device)[labels])
 
 
-class Individual(Temperature, fused=True):
+class Individual(_OfSample, fused=True):
     """A temperature for every sample, held in the buffer ``tau``: the state of iSogCLR.
 
     Parameters
@@ -642,8 +626,6 @@ class Individual(Temperature, fused=True):
         Gradients are clipped to [-clip, clip]; None does not clip (the paper's algorithm).
     """
 
-    depends_on = "sample"
-
     def __init__(
         self,
         size: int,
@@ -656,21 +638,13 @@ class Individual(Temperature, fused=True):
     ) -> None:
         super().__init__()
         size = checks.integer("size", size, at_least=1)
-        self.tau_min = checks.number("tau_min", tau_min, above=0)
-        self.tau_max = checks.number("tau_max", tau_max, above=0)
-        checks.bounds(self.tau_min, self.tau_max)
+        self.tau_min, self.tau_max = _bounds(tau_min, tau_max)
         tau_init = checks.number("tau_init", tau_init, at_least=tau_min, at_most=tau_max)
         self.eta = checks.number("eta", eta, at_least=0)
         self.beta = checks.number("beta", beta, above=0, at_most=1)
         self.clip = math.inf if clip is None else checks.number("clip", clip, above=0)
-        self.register_buffer("tau", torch.full((size,), tau_init, dtype=STATE))
-        self.register_buffer("momentum", torch.zeros(size, dtype=STATE))
-        self.tau: Tensor
-        self.momentum: Tensor
-
-    def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
-        """Return the temperature of each anchor, shape (anchors, 1)."""
-        return of_sample(self.tau, similarity, index)
+        self.tau = nn.Buffer(torch.full((size,), tau_init, dtype=STATE))
+        self.momentum: Tensor = nn.Buffer(torch.zeros(size, dtype=STATE))
 
     @torch.no_grad()
     def descend(self, index: Tensor, gradient: Tensor) -> None:
@@ -833,9 +807,7 @@ class TemperatureNetwork(Temperature):
         super().__init__()
         dim = checks.integer("dim", dim, at_least=1)
         prototypes = checks.integer("prototypes", prototypes, at_least=1)
-        self.tau_min = checks.number("tau_min", tau_min, above=0)
-        self.tau_max = checks.number("tau_max", tau_max, above=0)
-        checks.bounds(self.tau_min, self.tau_max)
+        self.tau_min, self.tau_max = _bounds(tau_min, tau_max)
         self.dropout = checks.number("dropout", dropout, at_least=0, below=1)
         self.proj = nn.Linear(dim, dim)
         self.prototypes = nn.Parameter(torch.randn(prototypes, dim))
@@ -890,6 +862,12 @@ class TemperatureNetwork(Temperature):
 
 
 # --------------------------------------------------------------------------------------- helpers
+
+
+def _bounds(tau_min: float, tau_max: float) -> tuple[float, float]:
+    """Return two temperatures, the lower one first."""
+    low = checks.number("tau_min", tau_min, above=0)
+    return checks.bounds(low, checks.number("tau_max", tau_max, above=0))
 
 
 def as_temperature(value: float | Tensor | Temperature, name: str = "temperature") -> Temperature:

@@ -170,7 +170,7 @@ REFUSED: list[Row] = [
     (lambda: MoCo(0.1, 0, 4), ValueError, ["dim must be at least 1", "got 0"]),
     (lambda: MoCo(0.1, 3, 1), ValueError, ["queue_size must be at least 2", "got 1"]),
     (lambda: MoCo(0.1, 3, 1e4), TypeError, ["queue_size must be an integer", "float"]),
-    (lambda: MoCo(0.1, 5, 8)(Z, Z), ValueError, ["z1 must have 5 columns", "got 3"]),
+    (lambda: MoCo(0.1, 5, 8)(Z, Z), ValueError, ["z2 must have 5 columns", "got 3"]),
     (lambda: MoCo(0.1, 3, 3)(Z, Z), ValueError, ["z2 must fit the queue of 3 keys", "got 4"]),
     (lambda: MACL(0.0), ValueError, ["tau0", ABOVE_0]),
     (lambda: MACL(0.1, alpha=-1), ValueError, ["alpha", NOT_BELOW_0]),

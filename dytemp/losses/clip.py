@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from dytemp import checks
-from dytemp.losses.infonce import ANY, info_nce
+from dytemp.losses.infonce import info_nce
 from dytemp.losses.pairs import PairLoss
-from dytemp.schedules import Temperature, as_temperature
+from dytemp.schedules import Temperature
 
 
 class CLIP(PairLoss):
@@ -31,7 +31,7 @@ class CLIP(PairLoss):
 
     def __init__(self, temperature: float | Tensor | Temperature = 0.07) -> None:
         super().__init__()
-        self.use(as_temperature(temperature), *ANY)
+        self.use(temperature)
 
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""

@@ -8,26 +8,22 @@ temperatures whose derivative is known, and from the formula on the whole matrix
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dytemp import checks
 from dytemp.losses.pairs import PairLoss, blockwise, fused, learned, one_temperature, symmetric
-from dytemp.schedules import Alignment, Temperature, as_temperature
-
-ANY = ("time", "similarity", "sample", "batch", "embedding")  # what a temperature may look at
+from dytemp.schedules import Alignment, Temperature
 
 # ------------------------------------------------------------------- formulas on a whole matrix
 
 
 def info_nce(
-    similarity: Tensor,
-    positives: Tensor,
-    tau: Tensor | float,
-    excluded: Tensor | None = None,
+    similarity: Tensor, positives: Tensor, tau: Tensor | float, excluded: Tensor | None = None
 ) -> Tensor:
     r"""InfoNCE of each anchor (TS, Eq. 1).
 
@@ -53,10 +49,7 @@ def info_nce(
 
 
 def decoupled(
-    similarity: Tensor,
-    positives: Tensor,
-    tau: Tensor | float,
-    excluded: Tensor | None = None,
+    similarity: Tensor, positives: Tensor, tau: Tensor | float, excluded: Tensor | None = None
 ) -> Tensor:
     """InfoNCE without the positive in the denominator (DCL); arguments as for `info_nce`."""
     logits = _logits(similarity, tau, excluded)
@@ -66,10 +59,7 @@ def decoupled(
 
 
 def decoupled_by_view(
-    similarity: Tensor,
-    positives: Tensor,
-    tau: Tensor | float,
-    excluded: Tensor | None = None,
+    similarity: Tensor, positives: Tensor, tau: Tensor | float, excluded: Tensor | None = None
 ) -> Tensor:
     """`decoupled` with one log-sum-exp over the left half of the candidates and one over the right.
 
@@ -82,10 +72,7 @@ def decoupled_by_view(
 
 
 def model_aware(
-    similarity: Tensor,
-    positives: Tensor,
-    tau: Tensor | float,
-    excluded: Tensor | None = None,
+    similarity: Tensor, positives: Tensor, tau: Tensor | float, excluded: Tensor | None = None
 ) -> Tensor:
     r"""InfoNCE of each anchor over the probability that it leaves to the negatives (MACL).
 
@@ -146,19 +133,16 @@ class _TwoViewLoss(PairLoss):
 
     diagonals: tuple[int, ...] = ()
 
-    def __init__(self, temperature: float | Tensor | Temperature, *kinds: str) -> None:
+    def __init__(self, temperature: float | Tensor | Temperature) -> None:
         super().__init__()
-        self.use(as_temperature(temperature), *kinds)
+        self.use(temperature)
 
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""
         z = torch.cat([z1, z2])
         owners = None if index is None else torch.cat([index, index])
-
-        def plain(z: Tensor) -> Tensor:
-            return self._plain(z, owners)
-
-        if not fused(self.temperature):
+        plain = partial(self._plain, owners=owners)
+        if type(self).rows_ is _TwoViewLoss.rows_ or not fused(self.temperature):
             return plain(z) / len(z)
         if self.diagonals and (tau := one_temperature(self.temperature)):
             self.tau_now = z.new_full((), tau)
@@ -206,7 +190,10 @@ class _TwoViewLoss(PairLoss):
         raise NotImplementedError
 
     def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:
-        """Return the losses (rows, 1); overwrite the logits by the slopes of the losses in them."""
+        """Return the losses (rows, 1); overwrite the logits by the slopes of the losses in them.
+
+        Optional: without it the whole gradient is left to autograd.
+        """
         raise NotImplementedError
 
 
@@ -232,9 +219,6 @@ class NTXent(_TwoViewLoss):
     """
 
     diagonals: tuple[int, ...] = (0,)
-
-    def __init__(self, temperature: float | Tensor | Temperature) -> None:
-        super().__init__(temperature, *ANY)
 
     def rows(self, similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
         """Return InfoNCE."""
@@ -312,7 +296,7 @@ class DCL(_TwoViewLoss):
     """
 
     def __init__(self, temperature: float | Tensor | Temperature, variant: str = "joint") -> None:
-        super().__init__(temperature, *ANY)
+        super().__init__(temperature)
         self.variant = cast(str, checks.choice("variant", variant, ("joint", "split")))
         self.diagonals = (-1, 0, 1) if variant == "joint" else ()
 
@@ -356,7 +340,7 @@ class MACL(_TwoViewLoss):
     """
 
     def __init__(self, tau0: float = 0.1, alpha: float = 0.5, a0: float = 0.0) -> None:
-        super().__init__(Alignment(tau0, alpha, a0), "batch")
+        super().__init__(Alignment(tau0, alpha, a0))
 
     def rows(self, similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
         """Return the reweighted InfoNCE."""
@@ -409,13 +393,11 @@ class MoCo(PairLoss):
         self, temperature: float | Tensor | Temperature, dim: int, queue_size: int
     ) -> None:
         super().__init__()
-        self.use(as_temperature(temperature), *ANY)
+        self.use(temperature)
         dim = checks.integer("dim", dim, at_least=1)
         queue_size = checks.integer("queue_size", queue_size, at_least=2)
-        self.register_buffer("queue", F.normalize(torch.randn(queue_size, dim), dim=1))
-        self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
-        self.queue: Tensor
-        self.oldest: Tensor
+        self.queue: Tensor = nn.Buffer(F.normalize(torch.randn(queue_size, dim), dim=1))
+        self.oldest: Tensor = nn.Buffer(torch.zeros((), dtype=torch.int64))
 
     def compare(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss, as a call does, and leave the queue as it is."""
@@ -446,7 +428,7 @@ class MoCo(PairLoss):
         return loss
 
     def _compare(self, z1: Tensor, z2: Tensor, index: Tensor | None) -> Tensor:
-        self._check("z1", z1, rows_of="z2")
+        self._check("z2", z2)
         positive = (z1 * z2).sum(dim=1, keepdim=True)
         similarity = torch.cat([positive, z1 @ self.queue.to(z1.dtype).T], dim=1)
         self.temperature.observe(positive.detach())
@@ -455,12 +437,11 @@ class MoCo(PairLoss):
         first = torch.zeros(len(z1), dtype=torch.int64, device=z1.device)
         return info_nce(similarity, first, tau).mean()
 
-    def _check(self, name: str, keys: Tensor, rows_of: str | None = None) -> None:
+    def _check(self, name: str, keys: Tensor) -> None:
         size, dim = self.queue.shape
         if keys.shape[1] != dim:
             raise ValueError(f"{name} must have {dim} columns, got {keys.shape[1]}")
         if len(keys) > size:
-            name = rows_of or name
             raise ValueError(f"{name} must fit the queue of {size} keys, got {len(keys)} rows")
 
     def _enqueue(self, keys: Tensor) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 import torch.distributed as dist
@@ -20,13 +20,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dytemp import checks
-from dytemp.schedules import Constant, OfTime, Temperature, Timed
+from dytemp.schedules import OfTime, Temperature, Timed, as_temperature, is_learned
 
 # A block holds at most this many similarities (2 MiB in float32: it stays in the cache).
 BLOCK = 1 << 19
 # Rows and columns of a tile of a symmetric matrix, and how many entries of the matrix are kept
 # between its two passes; those of larger ones are computed twice.
 TILE, KEPT = 512, 1 << 24
+KINDS = ("time", "similarity", "sample", "batch", "embedding")  # what a temperature may look at
 
 Block: TypeAlias = Callable[[Tensor, int, bool], tuple[Tensor, Tensor]]
 """(similarities of some rows, number of the first, is a gradient wanted) -> (sum of losses, it)."""
@@ -101,15 +102,16 @@ class PairLoss(Timed):
 
     def _gathers(self) -> bool:
         checks.choice("gathering", self.gathering, ("training", "always", "never"))
-        return self.gathering == "always" or (self.gathering == "training" and self.training)
+        asked = self.gathering == "always" or (self.gathering == "training" and self.training)
+        return asked and not _is_alone()
 
     def agreed(self, part: object) -> AbstractContextManager[None]:
         """Return a context in which this process checks its part, all together if they gather."""
-        return _agreement(part) if self._gathers() and not _is_alone() else nullcontext()
+        return _agreement(part) if self._gathers() and checks.enabled() else nullcontext()
 
     def gathered(self, part: Tensor) -> Tensor:
         """Return the rows of all processes, or those of this one if it is on its own."""
-        return gather(part) if self._gathers() else part
+        return cast(Tensor, _Gather.apply(part)) if self._gathers() else part
 
     def prepare(self, z: Tensor) -> Tensor:
         """Project the rows of z to the unit sphere."""
@@ -124,13 +126,21 @@ class PairLoss(Timed):
         """The mean temperature of the last call; NaN before the first."""
         return float("nan") if self.tau_now is None else float(self.tau_now)
 
-    def use(self, temperature: Temperature, *kinds: str) -> None:
+    def use(self, temperature: float | Tensor | Temperature, *kinds: str) -> None:
         """Take a temperature, or refuse it if it is none of the `kinds` that fit this loss."""
         self.temperature = self.fitting(temperature, *kinds)
-        self.needs_index = temperature.depends_on == "sample"
+        self.needs_index = type(self).needs_index or self.temperature.depends_on == "sample"
 
-    def fitting(self, temperature: Temperature, *kinds: str) -> Temperature:
-        """Return a temperature if it is one of the `kinds` that fit this loss."""
+    def hold(self, temperature: float | Tensor | Temperature, *kinds: str) -> None:
+        """Take a temperature as `use` does, and refuse one that autograd would learn."""
+        self.use(temperature, *kinds)
+        if is_learned(self.temperature):
+            name = type(self).__name__
+            raise TypeError(f"temperature must not require a gradient: {name} holds it constant")
+
+    def fitting(self, temperature: float | Tensor | Temperature, *kinds: str) -> Temperature:
+        """Return a temperature if it is one of the `kinds` (all, if none is named) that fit."""
+        temperature, kinds = as_temperature(temperature), kinds or KINDS
         if temperature.depends_on not in kinds:
             raise TypeError(
                 f"temperature of {type(self).__name__} must depend on {' or '.join(kinds)}, "
@@ -141,8 +151,7 @@ class PairLoss(Timed):
     def tau_of(self, similarity: Tensor, anchors: Tensor, index: Tensor | None) -> Tensor:
         """Return the temperatures of the rows of a similarity matrix, with all their gradients."""
         self.temperature.see(anchors.detach())
-        tau: Tensor = self.temperature(similarity, index)
-        return tau
+        return cast(Tensor, self.temperature(similarity, index))
 
 
 def normalise(z: Tensor) -> Tensor:
@@ -182,9 +191,6 @@ def _agreement(z1: object) -> Iterator[None]:
 
     Otherwise the others would wait for rows that never come.
     """
-    if not checks.enabled():
-        yield
-        return
     error: Exception | None = None
     try:
         yield
@@ -196,7 +202,7 @@ def _agreement(z1: object) -> Iterator[None]:
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     extremes = torch.tensor([error is not None, *facts, *(-fact for fact in facts)], device=device)
     dist.all_reduce(extremes, dist.ReduceOp.MAX)
-    failed, *extremes_of_facts = extremes.tolist()
+    failed, *numbers = extremes.tolist()
     if failed:
         messages: list[str | None] = [None] * dist.get_world_size()
         dist.all_gather_object(messages, None if error is None else str(error))
@@ -204,12 +210,8 @@ def _agreement(z1: object) -> Iterator[None]:
             raise error
         rank, message = next((k, m) for k, m in enumerate(messages) if m is not None)
         raise ValueError(f"process {rank} refused its part of the batch: {message}")
-    for name, most, fewest in zip(
-        ("as many rows", "as many columns", "the same dtype"),
-        extremes_of_facts[:3],
-        extremes_of_facts[3:],
-        strict=True,
-    ):
+    names = ("as many rows", "as many columns", "the same dtype")
+    for name, most, fewest in zip(names, numbers[:3], numbers[3:], strict=True):
         if most != -fewest:
             found = f": got from {-fewest} to {most}" if name != "the same dtype" else ""
             raise ValueError(f"z1 must have {name} on every process{found}")
@@ -227,67 +229,29 @@ def _refuse_recomputation(name: str) -> None:
         )
 
 
-def gather(part: Tensor) -> Tensor:
-    """Concatenate the rows of all processes in the order of their ranks."""
-    if _is_alone():
-        return part
-    gathered: Tensor = _Gather.apply(part)
-    return gathered
-
-
-class _Blockwise(torch.autograd.Function):
-    """Sum of row losses of ``z @ z.T``; the gradient is computed on the way."""
+class _WithGradient(torch.autograd.Function):
+    """A value whose gradient for z is known already; tau is a learned temperature or None."""
 
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, tau: Tensor | None, block: Block, plain: Plain, wanted: bool
+        ctx: Any, z: Tensor, tau: Tensor | None, value: Tensor, d_z: Tensor | None, plain: Plain
     ) -> Tensor:
-        total = z.new_zeros(())
-        step = max(1, BLOCK // len(z))
-        if wanted:
-            d_rows, d_columns = torch.empty_like(z), torch.zeros_like(z)
-            d_tau = torch.zeros_like(tau) if tau is not None else None
-        for start in range(0, len(z), step):
-            part = z[start : start + step]
-            similarity = part @ z.T
-            value, gradient = block(similarity, start, wanted)
-            total += value
-            if not wanted:
-                continue
-            if d_tau is not None and tau is not None:
-                # A loss of s / tau: its slope in tau follows from its slope in s.
-                d_tau -= (gradient * similarity).sum() / tau
-            torch.mm(gradient, z, out=d_rows[start : start + step])
-            d_columns.addmm_(gradient.T, part)
-        if wanted:
-            ctx.plain = plain
-            ctx.save_for_backward(z, tau, d_rows.add_(d_columns), d_tau)
-        return total
+        ctx.plain = plain
+        ctx.save_for_backward(z, tau, d_z)
+        return value.clone()
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
-        z, tau, d_z, d_tau = ctx.saved_tensors
+        z, tau, d_z = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *_differentiable(ctx.plain, scale, z, tau), None, None, None
-        slope = None if d_tau is None else scale * d_tau
-        return scale * d_z, slope, None, None, None
-
-
-def _differentiable(
-    plain: Plain, scale: Tensor, z: Tensor, tau: Tensor | None
-) -> tuple[Tensor | None, Tensor | None]:
-    """Return gradients that have gradients themselves, for second derivatives.
-
-    Those that were computed on the way are numbers; autograd finds the same again, with their
-    dependence on the inputs, from the plain formula.
-    """
-    inputs = [each for each in (z, tau) if each is not None and each.requires_grad]
-    found = torch.autograd.grad(plain(z), inputs, scale, create_graph=True)
-    slopes = iter(found)
-    return (
-        next(slopes) if z.requires_grad else None,
-        next(slopes) if tau is not None and tau.requires_grad else None,
-    )
+            # For second derivatives. What is known are numbers; autograd finds the same again, with
+            # its dependence on the inputs, from the plain formula.
+            inputs = [each for each in (z, tau) if each is not None and each.requires_grad]
+            found = iter(torch.autograd.grad(ctx.plain(z), inputs, scale, create_graph=True))
+            return (*(next(found) if wanted else None for wanted in ctx.needs_input_grad),)
+        # A loss of s / tau: its slope in tau follows from that in s, which z . d_z counts twice.
+        d_tau = None if tau is None else scale * ((z * d_z).sum().to(tau) / (-2 * tau))
+        return scale * d_z, d_tau, None, None, None
 
 
 def no_second_derivative(_: Tensor) -> Tensor:
@@ -299,22 +263,10 @@ def no_second_derivative(_: Tensor) -> Tensor:
     )
 
 
-class _Surrogate(torch.autograd.Function):
-    """The identity, with one derivative and no second."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *scale: Tensor) -> Tensor:
-        return no_second_derivative(scale[0]) if torch.is_grad_enabled() else scale[0]
-
-
 def surrogate(value: Tensor) -> Tensor:
     """Return a value of which only the first derivative has a meaning; others are refused."""
-    result: Tensor = _Surrogate.apply(value)
-    return result
+    one, plain = torch.ones_like(value), no_second_derivative
+    return cast(Tensor, _WithGradient.apply(value, None, value.detach(), one, plain))
 
 
 def held(temperature: Temperature, similarity: Tensor, index: Tensor | None) -> Tensor:
@@ -348,8 +300,7 @@ def fused(temperature: Temperature) -> bool:
 
 def learned(temperature: Temperature) -> Tensor | None:
     """Return the tensor of a learned temperature that asks for a gradient."""
-    tau = temperature.tau if isinstance(temperature, Constant) else None
-    return tau if isinstance(tau, Tensor) and tau.requires_grad else None
+    return cast(Tensor, temperature.tau) if is_learned(temperature) else None
 
 
 def blockwise(z: Tensor, temperature: Temperature, block: Block, plain: Plain) -> Tensor:
@@ -368,76 +319,69 @@ def blockwise(z: Tensor, temperature: Temperature, block: Block, plain: Plain) -
         The same sum as a function of z, for second derivatives.
     """
     tau = learned(temperature)
-    total: Tensor = _Blockwise.apply(z, tau, block, plain, _wanted(z, tau))
-    return total
+    total, d_z = _from_rows(z, block, _wanted(z, tau))
+    return cast(Tensor, _WithGradient.apply(z, tau, total, d_z, plain))
 
 
 def _wanted(z: Tensor, tau: Tensor | None) -> bool:
     return torch.is_grad_enabled() and (z.requires_grad or tau is not None)
 
 
-class _Symmetric(torch.autograd.Function):
-    """What `symmetric` returns; the gradient is computed on the way."""
+@torch.no_grad()
+def _from_rows(z: Tensor, block: Block, wanted: bool) -> tuple[Tensor, Tensor]:
+    """Return the sum of `blockwise` and, if it is wanted, its gradient."""
+    total, step = z.new_zeros(()), max(1, BLOCK // len(z))
+    d_rows, d_columns = torch.empty_like(z), torch.zeros_like(z)
+    for start in range(0, len(z), step):
+        part = z[start : start + step]
+        value, gradient = block(part @ z.T, start, wanted)
+        total += value
+        if wanted:
+            torch.mm(gradient, z, out=d_rows[start : start + step])
+            d_columns.addmm_(gradient.T, part)
+    return total, d_rows.add_(d_columns)
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        z: Tensor,
-        tau: float,
-        offsets: Sequence[int],
-        learned_tau: Tensor | None,
-        plain: Plain,
-        wanted: bool,
-    ) -> Tensor:
-        scaled = z / tau
-        starts = range(0, len(z), TILE)
-        places = [(top, left) for top in starts for left in starts if top <= left]
-        kept: dict[tuple[int, int], Tensor] = {}
 
-        def tile(top: int, left: int) -> Tensor:
-            exponentials = scaled[top : top + TILE] @ z[left : left + TILE].T
-            exponentials.sub_(1 / tau).exp_()
-            for offset in (top - left + offset for offset in offsets):
-                if -len(exponentials) < offset < exponentials.shape[1]:
-                    exponentials.diagonal(offset).zero_()
-            return exponentials
+@torch.no_grad()
+def _from_triangle(
+    z: Tensor, tau: float, offsets: Sequence[int], wanted: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the sum of `symmetric` and, if it is wanted, its gradient."""
+    scaled = z / tau
+    starts = range(0, len(z), TILE)
+    places = [(top, left) for top in starts for left in starts if top <= left]
+    kept: dict[tuple[int, int], Tensor] = {}
 
-        totals = z.new_zeros(len(z))
-        for top, left in places:
-            part = tile(top, left)
-            totals[top : top + TILE] += part.sum(dim=1)
-            if top < left:
-                totals[left : left + TILE] += part.sum(dim=0)
-            if wanted and len(z) ** 2 <= KEPT:
-                kept[top, left] = part
+    def tile(top: int, left: int) -> Tensor:
+        exponentials = scaled[top : top + TILE] @ z[left : left + TILE].T
+        exponentials.sub_(1 / tau).exp_()
+        for offset in (top - left + offset for offset in offsets):
+            if -len(exponentials) < offset < exponentials.shape[1]:
+                exponentials.diagonal(offset).zero_()
+        return exponentials
 
-        positives = z.roll(len(z) // 2, dims=0)
-        total = totals.log().sum() + (1 - (z * positives).sum(dim=1)).sum() / tau
-        if not wanted:
-            return total
-        weights, gradient = 1 / totals, positives.mul_(-2)
-        for top, left in places:
-            rows, columns = slice(top, top + TILE), slice(left, left + TILE)
-            part = kept.pop((top, left)) if kept else tile(top, left)
-            part *= weights[rows, None] + weights[columns]
-            gradient[rows].addmm_(part, z[columns])
-            if top < left:
-                gradient[columns].addmm_(part.T, z[rows])
-        gradient /= tau
-        # z . gradient counts the slope of each similarity twice; see `_Blockwise` for the rest.
-        d_tau = None if learned_tau is None else (z * gradient).sum().to(learned_tau) / (-2 * tau)
-        ctx.plain = plain
-        ctx.save_for_backward(z, learned_tau, gradient, d_tau)
-        return total
+    totals = z.new_zeros(len(z))
+    for top, left in places:
+        part = tile(top, left)
+        totals[top : top + TILE] += part.sum(dim=1)
+        if top < left:
+            totals[left : left + TILE] += part.sum(dim=0)
+        if wanted and len(z) ** 2 <= KEPT:
+            kept[top, left] = part
 
-    @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
-        z, learned_tau, gradient, d_tau = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            d_z, slope = _differentiable(ctx.plain, scale, z, learned_tau)
-        else:
-            d_z, slope = scale * gradient, None if d_tau is None else scale * d_tau
-        return d_z, None, None, slope, None, None
+    positives = z.roll(len(z) // 2, dims=0)
+    total = totals.log().sum() + (1 - (z * positives).sum(dim=1)).sum() / tau
+    if not wanted:
+        return total, None
+    weights, gradient = 1 / totals, positives.mul_(-2)
+    for top, left in places:
+        rows, columns = slice(top, top + TILE), slice(left, left + TILE)
+        part = kept.pop((top, left)) if kept else tile(top, left)
+        part *= weights[rows, None] + weights[columns]
+        gradient[rows].addmm_(part, z[columns])
+        if top < left:
+            gradient[columns].addmm_(part.T, z[rows])
+    return total, gradient.div_(tau)
 
 
 def symmetric(
@@ -465,9 +409,8 @@ def symmetric(
     plain : callable
         The same sum as a function of z, for second derivatives.
     """
-    wanted = _wanted(z, learned_tau)
-    total: Tensor = _Symmetric.apply(z, tau, offsets, learned_tau, plain, wanted)
-    return total
+    total, d_z = _from_triangle(z, tau, offsets, _wanted(z, learned_tau))
+    return cast(Tensor, _WithGradient.apply(z, learned_tau, total, d_z, plain))
 
 
 def one_temperature(temperature: Temperature) -> float | None:
@@ -476,10 +419,8 @@ def one_temperature(temperature: Temperature) -> float | None:
     It must be large enough: exp(-2 / tau), the smallest exponential, must not vanish in float32.
     And it must be known here: without checks, no one waits for a GPU to tell a learned one.
     """
-    if not isinstance(temperature, OfTime):
-        return None
-    known = not isinstance(temperature, Constant) or not isinstance(temperature.tau, Tensor)
-    if not (known or checks.enabled()):
+    unknown = isinstance(getattr(temperature, "tau", None), Tensor) and not checks.enabled()
+    if unknown or not isinstance(temperature, OfTime):
         return None
     tau = temperature.now
     return tau if 2 / tau < 80 else None

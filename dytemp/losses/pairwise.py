@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from dytemp import checks
 from dytemp.losses.pairs import PairLoss
-from dytemp.schedules import STATE, Temperature, as_temperature
+from dytemp.schedules import STATE, Temperature
 
 
 class SigLIP(PairLoss):
@@ -44,15 +45,10 @@ class SigLIP(PairLoss):
         bias: float | nn.Parameter = -10.0,
     ) -> None:
         super().__init__()
-        self.use(as_temperature(temperature), "time", "similarity", "batch")
+        self.use(temperature, "time", "similarity", "batch")
         if not isinstance(bias, nn.Parameter):
             bias = nn.Parameter(torch.tensor(checks.number("bias", bias), dtype=STATE))
-        elif bias.ndim or not bias.is_floating_point():
-            raise ValueError(
-                f"bias must be a number or a floating parameter without dimensions, "
-                f"got shape {tuple(bias.shape)} and {bias.dtype}"
-            )
-        self.bias = bias
+        self.bias = cast(nn.Parameter, checks.scalar("bias", bias, above=-math.inf))
 
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""

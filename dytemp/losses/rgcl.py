@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from dytemp import checks
-from dytemp.losses.pairs import PairLoss, surrogate
-from dytemp.losses.sogclr import VARIANTS, BimodalSogCLR, _now
-from dytemp.schedules import Bound, Temperature, as_temperature
+from dytemp.losses.pairs import surrogate
+from dytemp.losses.sogclr import BimodalSogCLR, _Global, _Side
+from dytemp.schedules import Bound, Temperature
 
 
 class BimodalRGCL(BimodalSogCLR):
@@ -63,21 +62,20 @@ class BimodalRGCL(BimodalSogCLR):
         eps: float = 1e-14,
         variant: str = "paper",
     ) -> None:
-        PairLoss.__init__(self)
-        given = as_temperature(temperature)
-        self.use(given, "time")
-        self._set_sides(size, given, given, gamma, "paper")  # the released code's average too
+        _Global.__init__(self, size, gamma, variant)
+        self.use(temperature, "time")
+        self.image = _Side(self.size, self.temperature, "paper")  # the released code's average too
+        self.text = _Side(self.size, self.temperature, "paper")
         self.rho: float = checks.number("rho", rho, at_least=0)
         self.eps = checks.number("eps", eps, at_least=0)
-        self.variant = cast(str, checks.choice("variant", variant, VARIANTS))
 
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""
-        index = self._positions(index, len(z1), self.size)
+        index = self._positions(index, len(z1))
         similarity = z1 @ z2.T
         tau = checks.scalar("temperature", self.tau_of(similarity, z1, index))
         fixed = self.tau_now = tau.detach()
-        gamma, log_eps = _now(self.gamma), math.log(self.eps) if self.eps else -math.inf
+        gamma, log_eps = self._gamma_now(), math.log(self.eps) if self.eps else -math.inf
         pull = log_average = total = z1.new_zeros(())
         for side, s in ((self.image, similarity), (self.text, similarity.T)):
             h = s - s.diagonal()[:, None]

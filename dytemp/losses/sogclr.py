@@ -17,25 +17,12 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dytemp import checks
 from dytemp.losses.infonce import partners, softmax_
 from dytemp.losses.pairs import PairLoss, blockwise, held, no_second_derivative, surrogate
-from dytemp.schedules import (
-    STATE,
-    Bound,
-    Individual,
-    OfTime,
-    Temperature,
-    Timed,
-    as_temperature,
-    as_time,
-    is_learned,
-)
-
-VARIANTS = ("paper", "official")
-
+from dytemp.schedules import STATE, Bound, Individual, Temperature, Timed, as_time
 
 # --------------------------------------------------------------------------------------- formulas
 
@@ -76,11 +63,25 @@ def robust_objective(h: Tensor, tau: Tensor | float, rho: float) -> Tensor:
 class _Global(PairLoss):
     """A loss that remembers something of every sample."""
 
+    needs_index = True
     remembers = True
 
-    def _positions(self, index: Tensor | None, batch: int, size: int) -> Tensor:
+    def __init__(self, size: int, gamma: Bound, variant: str) -> None:
+        super().__init__()
+        self.size = checks.integer("size", size, at_least=1)
+        if not isinstance(gamma, Temperature):
+            checks.number("gamma", gamma, above=0, at_most=1)
+        self.gamma = as_time(gamma, "gamma")
+        self._gamma_now()
+        self.variant = cast(str, checks.choice("variant", variant, ("paper", "official")))
+
+    def _gamma_now(self) -> float:
+        """Return the weight of the newest batch in the current epoch."""
+        return checks.number("gamma", self.gamma.at(self.gamma.epoch), above=0, at_most=1)
+
+    def _positions(self, index: Tensor | None, batch: int) -> Tensor:
         """Return the positions of the batch; in training none may occur twice."""
-        checked = checks.index(index, batch, size)
+        checked = checks.index(index, batch, self.size)
         if self.training:
             checks.unrepeated(checked)
         return checked
@@ -114,6 +115,8 @@ class SogCLR(_Global):
     for new ones only where the whole batch is new.
     """
 
+    rho: float | None = None
+
     def __init__(
         self,
         size: int,
@@ -121,21 +124,20 @@ class SogCLR(_Global):
         gamma: Bound = 0.9,
         variant: str = "paper",
     ) -> None:
-        super().__init__()
-        size = checks.integer("size", size, at_least=1)
-        self.gamma = _weight(gamma)
-        self.variant = cast(str, checks.choice("variant", variant, VARIANTS))
-        self.use(_given(temperature), "time", "sample")
-        self.needs_index = True
-        self.register_buffer("log_average", torch.full((size,), -torch.inf, dtype=STATE))
-        self.log_average: Tensor
+        super().__init__(size, gamma, variant)
+        self.hold(temperature, "time", "sample")
+        self.log_average: Tensor = nn.Buffer(torch.full((self.size,), -torch.inf, dtype=STATE))
 
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""
-        index = self._positions(index, len(z1), len(self.log_average))
+        index = self._positions(index, len(z1))
         z, owners = torch.cat([z1, z2]), torch.cat([index, index])
-        old = self.log_average[owners, None].to(z.dtype)
-        restart, gamma = self._restarts(old), _now(self.gamma)
+        old, gamma = self.log_average[owners, None].to(z.dtype), self._gamma_now()
+        official, learns = self.variant == "official", self.rho is not None
+        # Which averages start with the newest value: with learned temperatures the released code
+        # starts all of them anew in epoch 0 and none later, otherwise none at all.
+        starts = torch.full_like(old, learns and self.epoch == 0).bool()
+        restart = starts if official else torch.isinf(old)
         others, negatives = partners(len(z), z.device), len(z) - 2
         # Room from the start, as in the losses of the softmax family.
         averages, tau_slopes, taus = z.new_empty(3, len(z), 1)
@@ -160,20 +162,12 @@ class SogCLR(_Global):
         if self.training:
             first, second = averages[:, 0].to(self.log_average).chunk(2)
             both = torch.logaddexp(first, second)
-            self.log_average[index] = both if self._stores_sum else both - math.log(2)
-            self._learn(index, tau_slopes[:, 0].view(2, -1).mean(dim=0))
+            stores_sum = official and not learns
+            self.log_average[index] = both if stores_sum else both - math.log(2)
+            if self.rho is not None:
+                tau_slope = tau_slopes[:, 0].view(2, -1).mean(dim=0) + self.rho
+                cast(Individual, self.temperature).descend(index, tau_slope)
         return loss
-
-    @property
-    def _stores_sum(self) -> bool:
-        return self.variant == "official"
-
-    def _restarts(self, old: Tensor) -> Tensor:
-        """Say for which anchors the average starts with the newest value."""
-        return torch.isinf(old) if self.variant == "paper" else torch.zeros_like(old).bool()
-
-    def _learn(self, index: Tensor, tau_slope: Tensor) -> None:
-        """Learn from the slope of the objective in tau (without rho); nothing to learn here."""
 
 
 class ISogCLR(SogCLR):
@@ -240,40 +234,6 @@ class ISogCLR(SogCLR):
         """The temperature of every sample, shape (size,)."""
         return cast(Tensor, self.temperature.tau)
 
-    @property
-    def _stores_sum(self) -> bool:
-        return False
-
-    def _restarts(self, old: Tensor) -> Tensor:
-        if self.variant == "official":
-            return torch.full_like(old, self.epoch == 0).bool()
-        return super()._restarts(old)
-
-    def _learn(self, index: Tensor, tau_slope: Tensor) -> None:
-        cast(Individual, self.temperature).descend(index, tau_slope + self.rho)
-
-
-def _given(temperature: float | Temperature) -> Temperature:
-    """Take a temperature that is not learned by autograd: the surrogate has no slope in tau."""
-    result = as_temperature(temperature)
-    if is_learned(result):
-        raise TypeError("temperature must not require a gradient here: ISogCLR learns tau itself")
-    return result
-
-
-def _weight(gamma: Bound) -> OfTime:
-    """Take the weight of the newest batch: a number in (0, 1], or a schedule of such numbers."""
-    if not isinstance(gamma, Temperature):
-        checks.number("gamma", gamma, above=0, at_most=1)
-    schedule = as_time(gamma, "gamma")
-    _now(schedule)
-    return schedule
-
-
-def _now(gamma: OfTime) -> float:
-    """Return the weight of the newest batch in the current epoch."""
-    return checks.number("gamma", gamma.at(gamma.epoch), above=0, at_most=1)
-
 
 # --------------------------------------------------------------------------- images and their texts
 
@@ -284,13 +244,11 @@ class _Side(Timed):
     def __init__(self, size: int, temperature: Temperature, variant: str) -> None:
         super().__init__()
         self.variant, self.temperature = variant, temperature
-        self.register_buffer("log_average", torch.full((size,), -torch.inf, dtype=STATE))
-        self.log_average: Tensor
+        self._network = temperature.depends_on == "embedding"
+        self.log_average: Tensor = nn.Buffer(torch.full((size,), -torch.inf, dtype=STATE))
         if variant == "official":
-            self.register_buffer("average", torch.zeros(size, dtype=STATE))
-            self.register_buffer("shift", torch.zeros(size, dtype=STATE))
-            self.average: Tensor
-            self.shift: Tensor
+            self.average: Tensor = nn.Buffer(torch.zeros(size, dtype=STATE))
+            self.shift: Tensor = nn.Buffer(torch.zeros(size, dtype=STATE))
 
     def forward(
         self, anchors: Tensor, similarity: Tensor, index: Tensor, gamma: float, rho: float | None
@@ -317,10 +275,6 @@ class _Side(Timed):
             elif self.training:
                 cast(Individual, self.temperature).descend(index, tau_slope)
         return loss, tau.detach()
-
-    @property
-    def _network(self) -> bool:
-        return self.temperature.depends_on == "embedding"
 
     def _paper(self, logits: Tensor, index: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
         """Average over the negatives alone, from its first value on; overwrites the logits."""
@@ -386,26 +340,15 @@ class BimodalSogCLR(_Global):
         gamma: Bound = 0.8,
         variant: str = "paper",
     ) -> None:
-        super().__init__()
-        given = _given(temperature)
-        self.use(given, "time", "sample")
-        self._set_sides(size, given, given, gamma, variant)
-
-    def _set_sides(
-        self, size: int, image: Temperature, text: Temperature, gamma: Bound, variant: str
-    ) -> None:
-        self.needs_index = True
-        self.size = checks.integer("size", size, at_least=1)
-        self.gamma = _weight(gamma)
-        checks.choice("variant", variant, VARIANTS)
-        self.image = _Side(self.size, image, variant)
-        self.text = _Side(self.size, text, variant)
+        super().__init__(size, gamma, variant)
+        self.hold(temperature, "time", "sample")
+        self.image = _Side(self.size, self.temperature, variant)
+        self.text = _Side(self.size, self.temperature, variant)
 
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings that are normalised already."""
-        index = self._positions(index, len(z1), self.size)
-        similarity = z1 @ z2.T
-        gamma = _now(self.gamma)
+        index = self._positions(index, len(z1))
+        similarity, gamma = z1 @ z2.T, self._gamma_now()
         image_loss, tau_image = self.image(z1, similarity, index, gamma, self.rho)
         text_loss, tau_text = self.text(z2, similarity.T, index, gamma, self.rho)
         self.tau_now = (tau_image.mean() + tau_text.mean()) / 2
@@ -455,15 +398,16 @@ class BimodalISogCLR(BimodalSogCLR):
         variant: str = "paper",
         temperature: Sequence[Temperature] | None = None,
     ) -> None:
-        PairLoss.__init__(self)
+        _Global.__init__(self, size, gamma, variant)
         settings = (size, tau_init, tau_min, tau_max, eta, beta, clip)
+        pair: Sequence[Temperature]
         if temperature is None:
-            self._set_sides(size, Individual(*settings), Individual(*settings), gamma, variant)
+            pair = Individual(*settings), Individual(*settings)
+        elif isinstance(temperature, Sequence) and len(temperature) == 2:
+            pair = [self.fitting(network, "embedding") for network in temperature]
         else:
-            if not isinstance(temperature, Sequence) or len(temperature) != 2:
-                raise TypeError(f"temperature must be a pair of networks, got {temperature!r}")
-            image, text = (self.fitting(as_temperature(t), "embedding") for t in temperature)
-            self._set_sides(size, image, text, gamma, variant)
+            raise TypeError(f"temperature must be a pair of networks, got {temperature!r}")
+        self.image, self.text = (_Side(self.size, each, variant) for each in pair)
         self.rho = checks.number("rho", rho, at_least=0)
 
     @property

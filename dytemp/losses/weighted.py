@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dytemp import checks
-from dytemp.losses.infonce import ANY, _TwoViewLoss, decoupled, model_aware
+from dytemp.losses.infonce import _TwoViewLoss, decoupled, model_aware
 from dytemp.losses.pairs import PairLoss, held
-from dytemp.schedules import Temperature, as_temperature, is_learned
+from dytemp.schedules import Temperature
 
 # --------------------------------------------------------------------------------------- formulas
 # Arguments as for `dytemp.losses.infonce.info_nce`: similarities (anchors, candidates), the column
@@ -101,16 +101,7 @@ def dual_temperature(
 # ----------------------------------------------------------------------------------------- losses
 
 
-class _WholeMatrix(_TwoViewLoss):
-    """A loss of two views whose gradient is left to autograd."""
-
-    def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
-        """Return the loss of embeddings that are normalised already."""
-        owners = None if index is None else torch.cat([index, index])
-        return self._plain(torch.cat([z1, z2]), owners) / (2 * len(z1))
-
-
-class DCLW(_WholeMatrix):
+class DCLW(_TwoViewLoss):
     """Decoupled contrastive loss with weighted positives (Yeh et al., 2022).
 
     Far positives are pulled more than near ones; the gradient goes through the weights too.
@@ -129,7 +120,7 @@ class DCLW(_WholeMatrix):
     """
 
     def __init__(self, temperature: float | Tensor | Temperature = 0.1, sigma: float = 0.5) -> None:
-        super().__init__(temperature, *ANY)
+        super().__init__(temperature)
         self.sigma = checks.number("sigma", sigma, above=0)
 
     def rows(self, similarity: Tensor, positives: Tensor, tau: Tensor, itself: Tensor) -> Tensor:
@@ -137,7 +128,7 @@ class DCLW(_WholeMatrix):
         return weighted_decoupled(similarity, positives, tau, self.sigma, itself)
 
 
-class HardNegative(_WholeMatrix):
+class HardNegative(_TwoViewLoss):
     """Contrastive loss with hard negatives, debiased (HCL; Robinson et al., 2021).
 
     The weights of an anchor's negatives are a softmax at tau / beta, a second temperature that
@@ -167,7 +158,8 @@ class HardNegative(_WholeMatrix):
         beta: float = 1.0,
         prior: float = 0.1,
     ) -> None:
-        super().__init__(temperature, "time", "sample", "batch", "embedding")
+        super().__init__(temperature)
+        self.fitting(temperature, "time", "sample", "batch", "embedding")
         self.beta = checks.number("beta", beta, at_least=0)
         self.prior = checks.number("prior", prior, at_least=0, below=1)
 
@@ -199,9 +191,7 @@ class DualTemperature(PairLoss):
 
     def __init__(self, temperature: float | Temperature = 0.1, ratio: float = 10.0) -> None:
         super().__init__()
-        self.use(as_temperature(temperature), "time")
-        if is_learned(self.temperature):
-            raise TypeError("temperature must not require a gradient: the weights hold it constant")
+        self.hold(temperature, "time")
         self.ratio = checks.number("ratio", ratio, above=0)
 
     def from_unit(self, z1: Tensor, z2: Tensor, index: Tensor | None = None) -> Tensor:
