@@ -104,7 +104,7 @@ def table(rows: Iterable[Row]) -> str:
         if row["low"] is not None:
             effect += f" [{row['low']:+.3g}, {row['high']:+.3g}]"
         if row["outcome"] == "mixed":  # their mean would say nothing
-            effect = "contrasts of both signs"
+            effect = "parts for it and against it"
         words = f"{row['outcome']}, {row['scope']}"
         says = row["statement"].rstrip(".").replace("|", "/")
         lines.append(f"| {name} | {says} | {words} | {effect} | {paper} |")
