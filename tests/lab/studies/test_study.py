@@ -311,7 +311,7 @@ def test_settings_of_isogclr_share_the_runs_of_the_other_studies() -> None:
     assert [ours[m][4][0].key for m in shared] == [before[m][4][0].key for m in shared]
     # Each setting once, over ranges whose ends have one ratio for start, radius and fixed τ.
     keys = [by_draw[4][0].key for by_draw in ours.values()]
-    assert len(set(keys)) == len(keys) == 3 + 3 + 9
+    assert len(set(keys)) == len(keys) == 3 + 3 + 9 + 1  # and τ by back-propagation
     grid = [c.loss for by_draw in ours.values() for (c,) in by_draw.values()]
     starts, radii = ({g[k] for g in grid if g["name"] == "ISogCLR"} for k in ("tau_init", "rho"))
     ratios = {round(max(values) / min(values), 9) for values in (starts, radii)}
