@@ -100,7 +100,8 @@ def run(
 ) -> Iterator[Outcome]:
     """Execute chapters, `jobs` at once, and yield what became of each as soon as it is known.
 
-    Those that took longest last time start first; of those that are new here the ones that train.
+    Those that took longest last time start first; of those that are new here the ones that ask for
+    most studies.
     """
     # Bars would flood the pages; the kernel must be that of the running interpreter, not one that
     # the user registered under the same name; one thread each, so that chapters share the cores.
@@ -117,7 +118,7 @@ def run(
     copies = {notebook: folder(scale) / notebook.name for notebook in notebooks}
     before = {notebook: _duration(copy) for notebook, copy in copies.items()}
     longest_first = sorted(
-        notebooks, key=lambda notebook: (-before[notebook], not _trains(notebook))
+        notebooks, key=lambda notebook: (-before[notebook], -_studies(notebook))
     )
     for copy in copies.values():
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -205,10 +206,10 @@ def _duration(file: Path) -> float:
         return float("inf")
 
 
-def _trains(notebook: Path) -> bool:
-    """Whether a chapter asks for runs."""
+def _studies(notebook: Path) -> int:
+    """How often a chapter asks for runs."""
     text = notebook.read_text(encoding="utf-8", errors="replace")
-    return "studies.load(" in text or "parallel.get_all(" in text
+    return text.count("studies.load(") + text.count("parallel.get_all(")
 
 
 class _RunLines(io.TextIOBase):

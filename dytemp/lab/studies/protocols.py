@@ -746,7 +746,7 @@ def _successors_captions(epochs: int) -> dict[str, Spec]:
 _DRAWS = {
     ("comparison", "recorded"): tuple(range(1, 11)),
     ("comparison", "small"): tuple(range(1, 11)),
-    ("comparison", "quick"): (1, 2),
+    ("comparison", "quick"): (1,),
     ("isogclr", "quick"): (1,),
     ("isogclr_balanced", "quick"): (1,),
     ("isogclr_settings", "recorded"): tuple(range(1, 6)),
