@@ -117,9 +117,7 @@ def run(
     os.environ[parallel.JOBS] = os.environ.get(parallel.JOBS) or str(share)
     copies = {notebook: folder(scale) / notebook.name for notebook in notebooks}
     before = {notebook: _duration(copy) for notebook, copy in copies.items()}
-    longest_first = sorted(
-        notebooks, key=lambda notebook: (-before[notebook], -_studies(notebook))
-    )
+    longest_first = sorted(notebooks, key=lambda notebook: (-before[notebook], -_studies(notebook)))
     for copy in copies.values():
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.unlink(missing_ok=True)
