@@ -46,6 +46,7 @@ LOOKS = {
     "other shape": Look("#9a6324", "v", "-."),  # triangle, random, step: rivals of TS's cosine
     "class oracle": Look("#2a86b8", "P", ":"),
     "SogCLR": Look("#8f8500", "v", "--"),
+    "SogCLR at mean τ": Look("#6f8a2a", ">", "--"),
     "iSogCLR": Look("#02906a", "^", "-"),
     "CLIP": Look("#a57c00", "<", "--"),
     "CyCLIP": Look("#858585", ">", ":"),
@@ -54,7 +55,7 @@ LOOKS = {
     "DySTreSS full derivative": Look("#b35ba3", "*", ":"),
     "two constants": Look("#a64d79", "H", "--"),
     "MACL": Look("#a0703f", "p", "-."),
-    "DCL": Look("#c0509a", "h", "-."),
+    "DCL": Look("#c0509a", "D", "-."),
     "DCLW": Look("#b0589f", "H", ":"),
     "HCL": Look("#9c6a4a", "<", "-."),
     "SimCo": Look("#3d7fa6", "s", ":"),
