@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="train a rule of your own beside all others")
     compare.add_argument("file", type=Path, metavar="my_rule.py", help="a temperature or a loss")
     compare.add_argument("--scale", choices=scales.NAMES[1:], default="quick")
-    compare.add_argument("--draws", type=int, metavar="N", help="default: those of the study")
+    compare.add_argument("--draws", type=int, metavar="N", default=5, help="default: 5")
     compare.add_argument("--study", default="comparison", help="default: comparison")
     compare.set_defaults(command=_compare)
 
@@ -122,7 +122,8 @@ def _reproduce(options: argparse.Namespace) -> int:
     notebooks = execution.chapters(options.only)
     chosen = parallel.cores() if options.jobs is None else options.jobs
     jobs = min(checks.integer("--jobs", chosen, at_least=1), len(notebooks))
-    os.environ[parallel.JOBS] = str(max(1, chosen // jobs))  # trainings at once in each chapter
+    # Trainings at once in each chapter, unless the user has chosen them.
+    os.environ[parallel.JOBS] = os.environ.get(parallel.JOBS) or str(max(1, chosen // jobs))
     if options.scheduler:
         os.environ[parallel.SCHEDULER] = options.scheduler
     parameters = yaml_files.read(paths.home() / "notebooks" / "scales" / f"{options.scale}.yaml")
@@ -192,9 +193,7 @@ def _compare(options: argparse.Namespace) -> int:
     from dytemp.lab.book import figures, tables
     from dytemp.lab.studies import compare
 
-    draws = None
-    if options.draws is not None:
-        draws = range(1, 1 + checks.integer("--draws", options.draws, at_least=1))
+    draws = range(1, 1 + checks.integer("--draws", options.draws, at_least=1))
     with compare.naming(options.file):
         plan = compare.plan(options.file, options.scale, draws, options.study)
         print(plan, flush=True)
@@ -230,7 +229,7 @@ def _claims(options: argparse.Namespace) -> int:
         return 0
     for claim in found:
         words = f"{claim['outcome']}, {claim['scope']}" if claim["scope"] else claim["outcome"]
-        print(f"{claim['paper']:9}{claim['claim']:5}{words:28}{claim['statement']}")
+        print(f"{claim['paper']:9}{claim['claim']:5}{words:34}{claim['statement']}")
         if claim["effect"] is not None:
             print(" " * 30 + _evidence(claim))
     return 0

@@ -164,9 +164,7 @@ def by_draw(table: pd.DataFrame, caption: str = "", digits: int = 2) -> None:
     shown = table.T.add_prefix("draw ")
     found = [mean_interval(values.tolist()) for _, values in table.items()]
     shown["mean [95 % interval]"] = [
-        f"{each.mean:+.{digits}f} [{each.low:+.{digits}f}, {each.high:+.{digits}f}]"
-        if each.count > 1
-        else "–"  # one draw has no interval
+        each.short(digits) if each.count > 1 else "–"  # one draw has no interval
         for each in found
     ]
     show(shown, caption, digits)

@@ -271,6 +271,8 @@ def judge(
         outcome = _outcome(rule, list(estimates.values()), whole)
         if outcome == "not resolved":
             parts.append(_excluded(rule, whole))
+    if 0 < number < rule.draws:
+        parts.append(f"{rule.draws} draws were wanted, these are {number}.")
     closed = not math.isnan(whole.low)
     low, high = (_rounded(whole.low), _rounded(whole.high)) if closed else (None, None)
     paper = _rounded(rule.paper_effect)

@@ -336,6 +336,7 @@ def _settings(study: str, protocol: str) -> Spec:
     if study == "ts_synthetic":
         epochs = SYNTHETIC_EPOCHS[protocol]
         points = {"evaluate_every": epochs // 20, "curves_every": epochs // 100}
+        points["geometry"] = protocol == "quick"  # there its runs serve the geometry as well
         return SYNTHETIC | points | {"epochs": epochs, "warmup_epochs": epochs // 200}
     if study == "ts_geometry":
         settings = _settings("ts", protocol)
@@ -345,7 +346,7 @@ def _settings(study: str, protocol: str) -> Spec:
         return _settings("ts", protocol) | {"key_momentum": 0.99, "evaluate_every": 10}
     if study == "ts_synthetic_geometry":
         at_the_end = {"geometry": True, "evaluate_every": 0, "probes": ()}
-        return _settings("ts_synthetic", protocol) | at_the_end
+        return _settings("ts_synthetic", protocol) | (at_the_end if protocol != "quick" else {})
     if study == "dystress_geometry":
         pairs = {"geometry": True, "evaluate_every": 0, "probes": ()}
         return _settings("dystress", protocol) | pairs
@@ -669,6 +670,7 @@ def _comparison(epochs: int) -> dict[str, Spec]:
         "TS, end at its lowest": _swing("Cosine", 0.1, 1.0, epochs / 4.5),
         "TS, period 0.5": _swing("Cosine", 0.1, 1.0, epochs / 2),
         "TS, period 1": _swing("Cosine", 0.1, 1.0, epochs),
+        "TS, period 2": _swing("Cosine", 0.1, 1.0, 2 * epochs),
         "TS 0.1 to 0.3": _swing("Cosine", 0.1, 0.3, epochs / 5),
         "class oracle": _per_class(1.0, 0.1),
         "class oracle reversed": _per_class(0.1, 1.0),

@@ -37,6 +37,10 @@ class Estimate:
     count: int
     error: float = math.nan
 
+    def short(self, digits: int = 2) -> str:
+        """Return mean and interval with so many digits after the point, without the number."""
+        return f"{self.mean:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"
+
     @property
     def undecided(self) -> bool:
         """Whether the interval contains zero, or is open."""

@@ -268,7 +268,7 @@ class Study:
         run, config = self.run(), self.config()
         machines = sorted({r.environment["processor"] for r in self.all_runs})
         return (
-            f"{self.name} at scale {self.scale}: {len(self.methods)} methods on "
+            f"{self.name} at scale {self.scale}: {_counted(len(self.methods), 'method')} on "
             f"{words.data(config.data, run.counts)} ({sum(run.counts):,} {self._samples}), "
             f"{words.encoder(config.encoder)}, {_counted(config.epochs, 'epoch')} "
             f"({self.updates:,} updates), {_draws(self.draws)}, "
@@ -607,7 +607,8 @@ class Study:
     ) -> str:
         """Return the fixed temperature with the highest mean accuracy on the validation images.
 
-        Image-text pairs are judged by recall at 1, the mean of both directions.
+        Means are over the draws that all fixed temperatures there have. Image-text pairs are judged
+        by recall at 1, the mean of both directions.
 
         Where a study has no validation images the test images choose, which flatters the control;
         `chosen_on` says which.
@@ -622,13 +623,14 @@ class Study:
         Raises
         ------
         ValueError
-            If the study has no fixed temperature there.
+            If the study has no fixed temperature there, or they share no draw.
         """
         judge, (low, high) = metric or self.chosen_on, inside
         among = [method for method, tau in self.fixed.items() if low <= tau <= high]
         if not among:
             raise ValueError(f"{self.name} has no fixed temperature from {low:g} to {high:g}")
-        return max(among, key=lambda method: float(self.accuracy(method, judge).mean()))
+        means = self._means(judge, among)
+        return max(among, key=lambda method: means[method])
 
     @property
     def chosen_on(self) -> str:
@@ -670,7 +672,7 @@ class Study:
     def table(
         self, metrics: Mapping[str, str] | None = None, methods: Iterable[str] | None = None
     ) -> pd.DataFrame:
-        """Return the mean of several metrics over the draws, one row a method.
+        """Return the mean of several metrics over the draws that all methods have, one row each.
 
         Parameters
         ----------
@@ -678,19 +680,25 @@ class Study:
             Metrics and their names as columns; by default `METRICS`, after the validation's.
         methods : iterable of str, optional
             By default all.
+
+        Raises
+        ------
+        ValueError
+            If the methods share no draw.
         """
         if metrics is None:
             found = self.run().metrics
             metrics = {each: words.metric(each) for each in (self.chosen_on, *METRICS)}
             metrics = {each: label for each, label in metrics.items() if each in found}
-        return pd.DataFrame(
-            {
-                label: {
-                    method: self.accuracy(method, name).mean() for method in methods or self.runs
-                }
-                for name, label in metrics.items()
-            }
-        )
+        chosen = list(methods or self.runs)
+        return pd.DataFrame({label: self._means(name, chosen) for name, label in metrics.items()})
+
+    def _means(self, metric: str, methods: Sequence[str]) -> dict[str, float]:
+        """Return the means over the draws that all these methods have."""
+        shared = sorted(set.intersection(*(set(self.runs[method]) for method in methods)))
+        if not shared:
+            raise ValueError(f"these methods of {self.name} share no draw: {', '.join(methods)}")
+        return {m: float(self.accuracy(m, metric).loc[shared].mean()) for m in methods}
 
     def difference_table(
         self,

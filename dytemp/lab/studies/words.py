@@ -44,6 +44,7 @@ DATA = {
 ENCODERS = {
     "tiny": "three convolutional layers",
     "small": "small residual network",
+    "wide": "small residual network of twice the width",
     "resnet18": "ResNet-18",
     "resnet50": "ResNet-50",
     "dense": "two dense layers",

@@ -19,7 +19,7 @@ from dytemp.lab.training import augment, optimizers, own
 from dytemp.losses.pairs import PairLoss
 
 PAIRS = ("views", "captions", "sentences")
-ENCODERS = ("tiny", "small", "resnet18", "resnet50", "dense", "transformer")
+ENCODERS = ("tiny", "small", "wide", "resnet18", "resnet50", "dense", "transformer")
 PRECISIONS = ("auto", "float32", "bfloat16")
 PROBES = ("few_shot", "long_tail")
 

@@ -212,15 +212,20 @@ def tiny(channels: int) -> tuple[nn.Module, int]:
     return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), widths[-1]
 
 
-def small(channels: int) -> tuple[nn.Module, int]:
+def small(channels: int, factor: int = 1) -> tuple[nn.Module, int]:
     """Return a ResNet with four stages of one block and a strided stem: for the small scale."""
-    widths = (16, 16, 32, 64, 128)
+    widths = tuple(factor * width for width in (16, 16, 32, 64, 128))
     blocks = [
         _basic_block(before, after, stride)
         for (before, after), stride in zip(pairwise(widths), (1, 2, 2, 2), strict=True)
     ]
     stem = _convolution(channels, widths[0], 2)
     return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), widths[-1]
+
+
+def wide(channels: int) -> tuple[nn.Module, int]:
+    """Return `small` with twice as many channels: to see whether that one underfits."""
+    return small(channels, factor=2)
 
 
 def resnet18(channels: int) -> tuple[nn.Module, int]:
@@ -280,7 +285,7 @@ def _basic_block(before: int, after: int, stride: int) -> nn.Module:
     return block
 
 
-BACKBONES = {f.__name__: f for f in (tiny, small, resnet18, resnet50, dense, mlp)}
+BACKBONES = {f.__name__: f for f in (tiny, small, wide, resnet18, resnet50, dense, mlp)}
 READERS: dict[str, type[TextEncoder | Transformer]] = {
     "text": TextEncoder,
     "transformer": Transformer,
@@ -301,7 +306,7 @@ def build(
     Parameters
     ----------
     name : str
-        "tiny", "small", "resnet18", "resnet50", "dense" or "mlp"; for words "text" or
+        "tiny", "small", "wide", "resnet18", "resnet50", "dense" or "mlp"; for words "text" or
         "transformer".
     channels : int
         Channels of the images; entries of the vectors for "mlp"; without meaning for words.
