@@ -203,8 +203,9 @@ class Constant(OfTime, fused=True):
 class LogScale(Constant):
     r"""A learned temperature, held as the logarithm of its inverse: tau = exp(-t).
 
-    As CLIP and SigLIP learn their scale 1 / tau: a step of t changes tau by a ratio, and tau
-    cannot cross 0. Like them, call `clamp_` after each step of the optimiser, and let t not decay.
+    As CLIP (Radford et al., 2021) and SigLIP (Zhai et al., 2023) learn their scale 1 / tau: a step
+    of t changes tau by a ratio, and tau cannot cross 0. Like them, call `clamp_` after each step
+    of the optimiser, and let t not decay.
 
     Parameters
     ----------
@@ -546,7 +547,7 @@ class SimilarityExponential(OfSimilarity, fused=True):
 
 
 class SimilarityRoot(OfSimilarity, fused=True):
-    r"""The rule of TeMo: the more similar a pair, the higher its temperature.
+    r"""The rule of TeMo (2025): the more similar a pair, the higher its temperature.
 
     .. math:: \tau(s) = \tau_- + (\tau_+ - \tau_-) \sqrt{(1 + s) / 2}
 
@@ -745,7 +746,8 @@ class PositiveDistance(OfBatch, fused=True):
 
     exp(s / tau) is a Gaussian kernel of width sqrt(tau) on the sphere, and here its width is the
     root mean square distance of a positive: about 2 for random embeddings, small once positives
-    have met. The opposite of `Alignment`, whose temperature grows with A.
+    have met. The opposite of `Alignment`, whose temperature grows with A. From a thesis of 2026;
+    a formula without public code.
 
     Parameters
     ----------

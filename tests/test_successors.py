@@ -239,7 +239,7 @@ def test_rgcl_is_its_objective_while_nothing_is_remembered() -> None:
 
 
 def aligned(pairs_: int = 16, dim: int = 8) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the aligned batch of the golden file: a cosine of about 0.86 between partners."""
+    """Return the aligned batch of the golden file: a cosine of about 0.8 between partners."""
     z1, noise, index = batch(pairs_, dim)
     return z1, 0.8 * z1 + 0.6 * (noise - z1), index
 

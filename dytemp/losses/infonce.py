@@ -51,7 +51,10 @@ def info_nce(
 def decoupled(
     similarity: Tensor, positives: Tensor, tau: Tensor | float, excluded: Tensor | None = None
 ) -> Tensor:
-    """InfoNCE without the positive in the denominator (DCL); arguments as for `info_nce`."""
+    """InfoNCE without the positive in the denominator (DCL).
+
+    Arguments and result as for `info_nce`: losses of shape (anchors,).
+    """
     logits = _logits(similarity, tau, excluded)
     positive = logits.gather(1, positives[:, None])
     negatives = logits.scatter(1, positives[:, None], -torch.inf)
@@ -63,7 +66,7 @@ def decoupled_by_view(
 ) -> Tensor:
     """`decoupled` with one log-sum-exp over the left half of the candidates and one over the right.
 
-    Arguments as for `info_nce`; each half holds the candidates of one view.
+    Arguments and result as for `info_nce`; each half holds the candidates of one view.
     """
     logits = _logits(similarity, tau, excluded)
     positive = logits.gather(1, positives[:, None])
@@ -78,7 +81,7 @@ def model_aware(
 
     .. math:: L_i = -\frac{\log P_i}{\mathrm{sg}(1 - P_i)}
 
-    Arguments as for `info_nce`. It tends to 1 with P, where both parts vanish.
+    Arguments and result as for `info_nce`. It tends to 1 with P, where both parts vanish.
     """
     log_odds = decoupled(similarity, positives, tau, excluded)  # log (1 - P) / P
     log_odds = log_odds + (log_odds.clamp(min=-40) - log_odds).detach()

@@ -28,7 +28,10 @@ from dytemp.schedules import STATE, Bound, Individual, Temperature, Timed, as_ti
 
 
 def moving_log_average(old: Tensor, new: Tensor, gamma: float, restart: Tensor) -> Tensor:
-    """Return log((1 - gamma) exp(old) + gamma exp(new)), or `new` where `restart` is true."""
+    """Return log((1 - gamma) exp(old) + gamma exp(new)), or `new` where `restart` is true.
+
+    All of shape (B,); gamma in (0, 1].
+    """
     keep = math.log1p(-gamma) if gamma < 1 else -math.inf
     return torch.where(restart, new, torch.logaddexp(old + keep, new + math.log(gamma)))
 

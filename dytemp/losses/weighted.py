@@ -19,8 +19,6 @@ from dytemp.losses.pairs import PairLoss, held
 from dytemp.schedules import Temperature
 
 # --------------------------------------------------------------------------------------- formulas
-# Arguments as for `dytemp.losses.infonce.info_nce`: similarities (anchors, candidates), the column
-# of each positive, temperatures, and where a candidate does not count. Results: (anchors,).
 
 
 def weighted_decoupled(
@@ -36,7 +34,19 @@ def weighted_decoupled(
         w_i = 2 - n \, \mathrm{softmax}_i(s_{i+} / \sigma)
 
     with j over the negatives and the softmax over the n anchors. The weights have mean 1; that of
-    a pair much more similar than the others is negative.
+    a pair much more similar than the others is negative (Yeh et al., 2022).
+
+    Parameters
+    ----------
+    similarity, positives, tau, excluded
+        As for `dytemp.losses.infonce.info_nce`.
+    sigma : float
+        Temperature of the softmax over the positives, above 0.
+
+    Returns
+    -------
+    Tensor
+        Losses of shape (anchors,).
     """
     positive = similarity.gather(1, positives[:, None])
     weights = 2 - len(similarity) * (positive / sigma).softmax(dim=0)
@@ -60,7 +70,21 @@ def hard_negative(
 
     where R_i is N times the mean of exp(s / tau) over the N negatives, weighted by
     exp(beta s / tau), and pi the `prior`. Computed in logarithms. An anchor on the floor of the
-    maximum passes no gradient to its negatives.
+    maximum passes no gradient to its negatives (Robinson et al., 2021).
+
+    Parameters
+    ----------
+    similarity, positives, tau, excluded
+        As for `dytemp.losses.infonce.info_nce`.
+    beta : float
+        How much harder negatives count, at least 0.
+    prior : float
+        The share of negatives that are assumed to be false, in [0, 1).
+
+    Returns
+    -------
+    Tensor
+        Losses of shape (anchors,).
     """
 
     def excess(similarity: Tensor) -> Tensor:
@@ -91,7 +115,19 @@ def dual_temperature(
     .. math:: L_i = \mathrm{sg}\left(\frac{1 - Q_i}{1 - P_i}\right) (-\log P_i)
 
     with P the softmax probability of the positive at tau and Q that at ratio tau: `model_aware`
-    with the weight 1 - Q.
+    with the weight 1 - Q (Zhang et al., 2022).
+
+    Parameters
+    ----------
+    similarity, positives, tau, excluded
+        As for `dytemp.losses.infonce.info_nce`.
+    ratio : float
+        The second temperature in units of the first, above 0.
+
+    Returns
+    -------
+    Tensor
+        Losses of shape (anchors,).
     """
     log_odds = decoupled(similarity.detach() / ratio, positives, tau, excluded)
     share = torch.sigmoid(log_odds).detach()  # 1 - Q
