@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.optimize import LinearConstraint, NonlinearConstraint, minimize
 from torch import Tensor
 
 from dytemp.losses import BimodalISogCLR, ISogCLR
@@ -32,6 +35,46 @@ def moments(h: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
     weights = (h / tau[:, None]).softmax(dim=1)
     mean = (weights * h).sum(dim=1)
     return mean, (weights * (h - mean[:, None]) ** 2).sum(dim=1)
+
+
+def adversary(h: NDArray[np.float64], tau: float, radius: float) -> NDArray[np.float64]:
+    """Return the weights of an adversary, by a general solver that knows nothing of the softmax.
+
+    They maximise the mean of `h` less `tau` times their divergence from equal weights, which may
+    be `radius` at most (iSogCLR, the objective before its dual is taken).
+
+    Parameters
+    ----------
+    h : array
+        Similarities of one anchor, shape (M,).
+    tau : float
+        Price of the divergence, above 0.
+    radius : float
+        Bound of the divergence, in nats, above 0.
+
+    Returns
+    -------
+    array
+        Weights of shape (M,): positive, with sum 1.
+    """
+    size = len(h)
+
+    def divergence(p: NDArray[np.float64]) -> float:
+        return float(p @ np.log(p * size))
+
+    def slopes(p: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.log(p * size) + 1
+
+    near = NonlinearConstraint(divergence, -np.inf, radius, slopes)
+    found = minimize(
+        lambda p: (tau * divergence(p) - p @ h, tau * slopes(p) - h),
+        np.full(size, 1 / size),
+        jac=True,
+        bounds=[(1e-12, 1)] * size,
+        constraints=[near, LinearConstraint(np.ones(size), 1, 1)],
+        options={"ftol": 1e-15, "maxiter": 1000},
+    )
+    return np.asarray(found.x)
 
 
 def visits(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,3 +47,16 @@ def test_a_step_moves_its_batch_only_and_earlier_rows_stay() -> None:
     path = frozen.visits(loss, embeddings(0), embeddings(1), steps=2, batch=4)
     assert (path[0] != 0.07).sum() == 4
     assert not torch.equal(path[0], path[1])
+
+
+def test_adversary_is_the_softmax_at_the_temperature_where_the_divergence_is_the_radius() -> None:
+    h = 0.3 * np.random.default_rng(0).standard_normal(20)
+    for tau, radius in ((0.01, 0.5), (0.4, 3.0)):  # held by the radius; by the price alone
+        p = frozen.adversary(h, tau, radius)
+        divergence = p @ np.log(20 * p)
+        assert p.sum() == pytest.approx(1)
+        assert divergence <= radius + 1e-9
+        slope = np.polyfit(h, np.log(p), 1)[0]  # log p is h over a temperature, plus a constant
+        np.testing.assert_allclose(p, np.exp(slope * h) / np.exp(slope * h).sum(), atol=1e-6)
+        assert 1 / slope == pytest.approx(tau, rel=1e-4) if radius == 3 else 1 / slope > tau
+        assert radius == 3 or divergence == pytest.approx(radius, abs=1e-6)
