@@ -140,10 +140,9 @@ def beside(
     found = mean_interval((100 * np.log(np.divide(second, first))).tolist())
     per_step = {name: [value / steps for value in values] for name, values in seconds.items()}
     group, name = excess
-    measurements = [
-        *rows(f"a step of {batch} pairs", per_step, "ms", 1e3),
-        *rows(group, {name: [found.low, found.mean, found.high]}, "%"),
-    ]
+    (interval,) = rows(group, {name: [found.low, found.mean, found.high]}, "%")
+    interval["repetitions"] = found.count
+    measurements = [*rows(f"a step of {batch} pairs", per_step, "ms", 1e3), interval]
     return measurements, statistics.median(second) / statistics.median(first)
 
 

@@ -52,7 +52,8 @@ def load(
     draws : sequence of int, optional
         By default the study's own at this scale; at scale ``recorded`` those that are recorded.
     methods : sequence of str, optional
-        Some of the study's methods; by default all.
+        Some of the study's methods; by default all, and at scale ``recorded`` those that have every
+        draw that is asked for.
     seeds : sequence of int, optional
         Several runs of each draw, in place of its own; for the noise within a draw.
     store : path, optional
@@ -72,6 +73,9 @@ def load(
         checks.choice("method", method, tuple(configs))
     chosen = {method: configs[method] for method in methods or configs}
     folder = scales.store(scale) if store is None else store
+    if draws is not None and methods is None and not scales.trains(scale):
+        there = _so_far(chosen, folder)
+        chosen = {m: by_draw for m, by_draw in chosen.items() if there.get(m) == by_draw} or chosen
     runs = _get(chosen, scale, folder, some=draws is None)
     ours = not changes and seeds is None and methods is None
     own = ours and (draws is None or tuple(draws) == protocols.default_draws(name, scale))

@@ -401,3 +401,12 @@ def test_the_class_oracle_follows_the_class_order_of_its_draw() -> None:
         assert [round(1.1 - tau, 6) for tau in mirrored.loss["temperature"]["taus"]] == taus
     hundred = protocols.configs("comparison", "small", [2], data="cifar100", n_max=450)
     assert len(hundred["class oracle"][2][0].loss["temperature"]["taus"]) == 100
+
+
+def test_draws_that_are_asked_for_leave_out_methods_that_lack_them() -> None:
+    found = studies.load("comparison", "recorded", [1])
+    assert found.draws == (1,)
+    assert {"fixed 0.1", "TS", "DySTreSS"} <= set(found.methods)
+    assert "fixed 0.15" not in found.methods
+    with pytest.raises(FileNotFoundError):
+        studies.load("comparison", "recorded", [1], ["fixed 0.15"])
