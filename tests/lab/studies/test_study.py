@@ -405,7 +405,7 @@ def test_the_class_oracle_follows_the_class_order_of_its_draw() -> None:
 
 def test_draws_that_are_asked_for_leave_out_methods_that_lack_them() -> None:
     found = studies.load("comparison", "recorded", [1])
-    assert found.draws == (1,)
+    assert found.draws == [1]
     assert {"fixed 0.1", "TS", "DySTreSS"} <= set(found.methods)
     assert "fixed 0.15" not in found.methods
     with pytest.raises(FileNotFoundError):
