@@ -11,6 +11,7 @@ VOCABULARY = 20
 INPUTS = {
     "tiny": (32, 32),
     "small": (32, 32),
+    "wide": (32, 32),
     "resnet18": (16, 16),
     "resnet50": (64, 64),
     "dense": (8, 8),
@@ -174,7 +175,7 @@ def test_long_captions_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"name": "resnet34"}, ValueError, "name must be one of 'tiny', 'small', 'resnet18'"),
+        ({"name": "resnet34"}, ValueError, "name must be one of 'tiny', 'small', 'wide'"),
         ({"channels": 0}, ValueError, "channels"),
         ({"channels": 3.0}, TypeError, "channels"),
         ({"projection_dim": 0}, ValueError, "projection_dim"),
@@ -193,3 +194,12 @@ def test_other_encoders_are_refused(
     arguments: dict[str, object] = {"name": "tiny", "channels": 3, "projection_dim": 16}
     with pytest.raises(error, match=message):
         build(**(arguments | changes))  # type: ignore[arg-type]
+
+
+def test_wide_is_small_with_twice_the_channels() -> None:
+    small, wide = (make(name)[0] for name in ("small", "wide"))
+    assert wide.features(images("wide")).shape[1] == 2 * small.features(images("small")).shape[1]
+    kernels = [[m for m in net.modules() if isinstance(m, nn.Conv2d)] for net in (small, wide)]
+    for one, other in zip(*kernels, strict=True):
+        assert other.out_channels == 2 * one.out_channels
+        assert (other.kernel_size, other.stride) == (one.kernel_size, one.stride)
