@@ -100,8 +100,7 @@ def run(
 ) -> Iterator[Outcome]:
     """Execute chapters, `jobs` at once, and yield what became of each as soon as it is known.
 
-    Those that took longest last time start first; of those that are new here the ones that ask for
-    most studies.
+    Those that take longest start first: a chapter left over at the end has one core only.
     """
     # Bars would flood the pages; the kernel must be that of the running interpreter, not one that
     # the user registered under the same name; one thread each, so that chapters share the cores.
@@ -116,8 +115,7 @@ def run(
     share = max(1, parallel.cores() // min(jobs, len(notebooks)))
     os.environ[parallel.JOBS] = os.environ.get(parallel.JOBS) or str(share)
     copies = {notebook: folder(scale) / notebook.name for notebook in notebooks}
-    before = {notebook: _duration(copy) for notebook, copy in copies.items()}
-    longest_first = sorted(notebooks, key=lambda notebook: (-before[notebook], -_studies(notebook)))
+    longest_first = _longest_first(copies)
     for copy in copies.values():
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.unlink(missing_ok=True)
@@ -193,6 +191,19 @@ def _failed(name: str, file: Path, error: BaseException) -> Outcome:
 
 def _unreadable(error: Exception) -> str:
     return f"its executed copy cannot be read ({type(error).__name__}: {error})"
+
+
+def _longest_first(copies: Mapping[Path, Path]) -> list[Path]:
+    """Order notebooks by the time that their executed copies took.
+
+    Those without one come first: the ones that ask for most studies, and of these the later ones,
+    since the book ends with its widest comparisons.
+    """
+    keys = {
+        notebook: (_duration(copy), _studies(notebook), notebook.name)
+        for notebook, copy in copies.items()
+    }
+    return sorted(copies, key=keys.__getitem__, reverse=True)
 
 
 def _duration(file: Path) -> float:

@@ -85,6 +85,20 @@ def test_unknown_chapters_are_refused(chapter: Path) -> None:
 
 
 @pytest.mark.notebooks
+def test_what_takes_longest_starts_first(workspace: Path, write_notebook: Write) -> None:
+    ask = "studies.load('ts', scale)"
+    cells = {"01": (ask,), "02": (ask,), "03": (ask, ask), "04": (), "05": (), "06": (ask,)}
+    for name, sources in cells.items():
+        write_notebook(workspace / "notebooks" / f"{name}.ipynb", "# A chapter", *sources)
+    for name, seconds in (("05", 9.0), ("06", 3.0)):
+        copy = executed("completed")
+        copy.metadata["papermill"]["duration"] = seconds
+        store(name, copy)
+    copies = {each: execution.folder("quick") / each.name for each in execution.chapters()}
+    order = [each.stem for each in execution._longest_first(copies)]
+    assert order == ["03", "02", "01", "04", "05", "06"]
+
+
 def test_a_dead_kernel_fails_its_chapter_alone(workspace: Path, write_notebook: Write) -> None:
     folder = workspace / "notebooks"
     paths = [
