@@ -31,8 +31,10 @@ help:
 reproduce: $(INSTALLED)
 	@$(BIN)/python -m dytemp reproduce --scale $(SCALE) $(if $(JOBS),--jobs $(JOBS)) $(if $(ONLY),--only $(ONLY))
 
+# One worker for each core, up to four; the cells of a chapter stay with one of them.
 test: lint
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env tests $(NOTEBOOKS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 \
+		--dist loadscope --nbval-lax --nbval-current-env tests $(NOTEBOOKS)
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff check .
