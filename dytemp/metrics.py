@@ -2,7 +2,8 @@
 
 Every measure takes raw embeddings, one a row, normalises the rows itself and looks at values only
 (no gradient flows through it). A single number comes back as a Python float. float32 and float64
-are computed as they are, half precision in float32. Whatever compares all rows with all others
+are computed as they are, half precision in float32; sums over classes, of which small differences
+count, in float64. Whatever compares all rows with all others
 works through blocks of `ROWS` rows, so that memory grows with the number of rows, not its square.
 
 Classes are integers of any type, in a tensor, an array or a list.
@@ -171,13 +172,13 @@ def silhouette(z: Tensor, labels: Tensor) -> float:
     z : Tensor
         Embeddings, shape (N, D).
     labels : Tensor
-        Classes, int64 (N,), at least two different ones. A row alone in its class counts 0.
+        Classes, integers (N,), at least two different ones. A row alone in its class counts 0.
 
     Raises
     ------
     TypeError, ValueError
-        If `z` is not a finite floating (N, D) tensor without zero rows, or `labels` is not int64
-        (N,) with two classes or more.
+        If `z` is not a finite floating (N, D) tensor without zero rows, or if `labels` are no
+        integers (N,) with two classes or more.
     """
     unit, own, sums, counts = _by_class(z, labels, at_least=2)
     similarity = unit @ sums.T
@@ -185,34 +186,36 @@ def silhouette(z: Tensor, labels: Tensor) -> float:
     a = 1 - within / (counts[own] - 1).clamp(min=1)
     others = 1 - similarity / counts
     b = others.scatter(1, own[:, None], torch.inf).amin(dim=1)
-    value = ((b - a) / torch.maximum(a, b)).nan_to_num()  # all rows equal: both are 0
-    return float(torch.where(counts[own] > 1, value, 0.0).mean())
+    widest = torch.maximum(a, b)
+    apart = (counts[own] > 1) & (widest > 1e-12)  # of equal rows only rounding is left
+    return float(torch.where(apart, (b - a) / widest, 0.0).mean())
 
 
 def scatter_ratio(z: Tensor, labels: Tensor) -> float:
     """Scatter of the class means over the scatter inside the classes: global structure.
 
     With normalised rows and the mean m_c and share p_c of each class: the sum over c of
-    p_c ‖m_c - m‖², over the mean of ‖z - m_c‖² (the traces of Fisher's scatter matrices).
+    p_c ‖m_c - m‖², over the mean of ‖z - m_c‖² (the traces of Fisher's scatter matrices). It
+    means nothing if all rows are equal.
 
     Parameters
     ----------
     z : Tensor
         Embeddings, shape (N, D).
     labels : Tensor
-        Classes, int64 (N,), at least two different ones.
+        Classes, integers (N,), at least two different ones.
 
     Raises
     ------
     TypeError, ValueError
         As `silhouette`.
     """
-    unit, _, sums, counts = _by_class(z, labels, at_least=2)
-    share, means = counts.to(unit.dtype) / len(unit), sums / counts[:, None]
-    explained = float((share * means.square().sum(dim=1)).sum())  # of a mean square of 1
-    between = explained - float(unit.mean(dim=0).square().sum())
+    unit, own, sums, counts = _by_class(z, labels, at_least=2)
+    means = sums / counts[:, None]
+    within = float((unit - means[own]).square().sum())
+    between = float((counts[:, None] * (means - unit.mean(dim=0)).square()).sum())
     # Rounding is all that is left where every row equals the mean of its class.
-    return max(between, 0.0) / max(1 - explained, torch.finfo(unit.dtype).eps)
+    return between / max(within, len(unit) * torch.finfo(unit.dtype).eps)
 
 
 def neighbour_agreement(z: Tensor, labels: Tensor, k: int = 10) -> float:
@@ -223,14 +226,14 @@ def neighbour_agreement(z: Tensor, labels: Tensor, k: int = 10) -> float:
     z : Tensor
         Embeddings, shape (N, D).
     labels : Tensor
-        Classes, int64 (N,).
+        Classes, integers (N,).
     k : int
         Number of neighbours by cosine similarity, 1 .. N - 1; a row is none of its own.
 
     Raises
     ------
     TypeError, ValueError
-        If `z` is not a finite floating (N, D) tensor without zero rows, `labels` is not int64
+        If `z` is not a finite floating (N, D) tensor without zero rows, `labels` are no integers
         (N,), or `k` is not allowed.
     """
     unit = _unit(checks.vectors("z", z))
@@ -716,8 +719,11 @@ def _blocks(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
 def _by_class(
     z: Tensor, labels: Tensor, at_least: int = 1
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return unit rows, the number of the class of each, and the sum and size of each class."""
-    unit = _unit(checks.vectors("z", z))
+    """Return unit rows, the number of the class of each, and the sum and size of each class.
+
+    In float64, on the processor: differences of distances cancel, and some devices have none.
+    """
+    unit = _unit(checks.vectors("z", z).cpu().double())
     labels = checks.integers("labels", labels, len(unit), device=unit.device)
     _, own, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     if len(counts) < at_least:

@@ -49,10 +49,10 @@ class Timed(nn.Module):
     def set_epoch(self, epoch: float) -> None:
         """Set the time, in epochs, for this module and those nested in it."""
         self.epoch = checks.number("epoch", epoch, at_least=0)
-        for child in self.children():
-            if isinstance(child, Timed):
-                child.set_epoch(epoch)
-        self._epoch_has_changed()
+        for module in self.modules():  # also those in a list of modules
+            if isinstance(module, Timed):
+                module.epoch = self.epoch
+                module._epoch_has_changed()
 
     # The epoch stays a number, which can be read without waiting for a GPU; in the state it is a
     # tensor, as everything else there.
@@ -845,9 +845,7 @@ class TemperatureNetwork(Temperature):
         kept = torch.rand(x.shape, generator=generator) >= self.dropout
         return x * kept.to(x) / (1 - self.dropout)
 
-    def set_epoch(self, epoch: float) -> None:
-        """Set the time, in epochs."""
-        super().set_epoch(epoch)
+    def _epoch_has_changed(self) -> None:
         self.calls = 0
 
     def see(self, anchors: Tensor) -> None:

@@ -131,6 +131,26 @@ def test_silhouette_is_that_of_scikit_learn():
     assert metrics.silhouette(z, labels) == pytest.approx(wanted, rel=1e-12)
 
 
+@pytest.mark.parametrize("spread", [1e-2, 1e-4, 1e-5])
+def test_structure_of_rows_that_nearly_agree(spread):
+    """Distances far below the rounding of one in float32."""
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.arange(60) % 3
+    centres = torch.randn(3, 8, generator=generator, dtype=torch.float64)[labels]
+    noise = torch.randn(60, 8, generator=generator, dtype=torch.float64)
+    z = torch.ones(8, dtype=torch.float64) + spread * (centres + noise)
+    wanted = silhouette_score(z.numpy(), labels.numpy(), metric="cosine")
+    assert metrics.silhouette(z, labels) == pytest.approx(wanted, abs=1e-4)
+    wide = torch.ones(8, dtype=torch.float64) + 1e-2 * (centres + noise)
+    assert metrics.scatter_ratio(z, labels) == pytest.approx(
+        metrics.scatter_ratio(wide, labels), rel=0.05
+    )
+
+
+def test_structure_of_equal_rows_is_none():
+    assert metrics.silhouette(torch.full((6, 2), 0.3), torch.arange(6) % 2) == 0.0
+
+
 def test_scatter_ratio_is_between_over_within():
     torch.manual_seed(0)
     z, labels = torch.randn(40, 5, dtype=torch.float64), torch.arange(40) % 3

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from dytemp import losses
 from dytemp.schedules import (
     Alignment,
     Constant,
@@ -404,3 +405,17 @@ def test_alignment_follows_the_positives() -> None:
     assert temperature.at(0.6) == pytest.approx(expected)
     temperature.observe(positives - 0.3)
     assert temperature(similarities()).item() == pytest.approx(expected - 0.015)
+
+
+def test_time_reaches_what_lies_in_a_list_of_modules() -> None:
+    class Mean(OfTime):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleList([Cosine(0.1, 1.0, 20)])
+
+        def at(self, epoch: float) -> float:
+            return float(self.parts[0].at(epoch))
+
+    loss = losses.NTXent(Mean())
+    loss.set_epoch(5)
+    assert loss.temperature.parts[0].epoch == 5

@@ -321,7 +321,7 @@ class DCL(_TwoViewLoss):
         return losses
 
 
-class MACL(_TwoViewLoss):
+class MACL(DCL):
     r"""Model-aware contrastive loss: an alignment-dependent tau and reweighted InfoNCE.
 
     .. math:: L_i = -\frac{\log P_i}{\mathrm{sg}(1 - P_i)}
@@ -350,14 +350,9 @@ class MACL(_TwoViewLoss):
         return model_aware(similarity, positives, tau, itself)
 
     def rows_(self, logits: Tensor, positives: Tensor) -> Tensor:
-        """Slope: softmax over the negatives, and minus one at the positive."""
-        positive = logits.gather(1, positives)
-        logits.scatter_(1, positives, -torch.inf)
-        margin = -softmax_(logits, positive)
-        logits.scatter_(1, positives, -1)
-        # -log P / (1 - P) with P = sigmoid(margin); 1 + O(exp(-margin)) for large margins
-        losses = F.softplus(-margin) / torch.sigmoid(-margin)
-        return torch.where(margin > 40, torch.ones_like(margin), losses)
+        """Slope: that of DCL, whose value is log (1 - P) / P; the loss tends to 1 with P."""
+        log_odds = super().rows_(logits, positives).clamp(min=-40)
+        return F.softplus(log_odds) / torch.sigmoid(log_odds)
 
 
 class MoCo(PairLoss):

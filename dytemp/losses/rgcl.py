@@ -9,11 +9,11 @@ from torch import Tensor
 
 from dytemp import checks
 from dytemp.losses.pairs import surrogate
-from dytemp.losses.sogclr import BimodalSogCLR, _Global, _Side
+from dytemp.losses.sogclr import _Global, _Side
 from dytemp.schedules import Bound, Temperature
 
 
-class BimodalRGCL(BimodalSogCLR):
+class BimodalRGCL(_Global):
     r"""Robust global contrastive loss of image-text pairs with one temperature (RGCL-g).
 
     .. math:: F = \tau \left( \frac{1}{2B} \sum_i
@@ -62,7 +62,7 @@ class BimodalRGCL(BimodalSogCLR):
         eps: float = 1e-14,
         variant: str = "paper",
     ) -> None:
-        _Global.__init__(self, size, gamma, variant)
+        super().__init__(size, gamma, variant)
         self.use(temperature, "time")
         self.image = _Side(self.size, self.temperature, "paper")  # the released code's average too
         self.text = _Side(self.size, self.temperature, "paper")

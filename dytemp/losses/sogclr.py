@@ -55,7 +55,7 @@ def robust_objective(h: Tensor, tau: Tensor | float, rho: float) -> Tensor:
     Tensor
         The shape of `h` without its last axis.
     """
-    tau = torch.as_tensor(tau, dtype=h.dtype)
+    tau = torch.as_tensor(tau, dtype=h.dtype, device=h.device)
     log_mean = torch.logsumexp(h / tau[..., None], dim=-1) - math.log(h.shape[-1])
     return tau * log_mean + tau * rho
 

@@ -77,9 +77,9 @@ def expect_close(
         theirs.shape == ours.shape,
         f"{what}: expected the shape {tuple(ours.shape)}, got {tuple(theirs.shape)}",
     )
-    gap = (theirs - ours).abs()
-    if bool((gap > atol + rtol * ours.abs()).any()):
-        place = int(gap.argmax())
+    excess = (theirs - ours).abs() - (atol + rtol * ours.abs())
+    if bool((excess > 0).any()):
+        place = int(excess.argmax())
         expected, got = ours.flatten()[place], theirs.flatten()[place]
         raise NotYetError(f"{what}: expected {expected:.6g}, got {got:.6g}")
 

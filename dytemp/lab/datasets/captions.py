@@ -59,13 +59,15 @@ def tokenise(captions: Sequence[str], known: Sequence[str], length: int) -> Tens
     return tokens
 
 
-def rarest(tokens: Tensor) -> Tensor:
+def rarest(tokens: Tensor, known: Sequence[str]) -> Tensor:
     """Return how often the rarest word of each caption occurs in all of them, int64 (N,).
 
-    A word that is not in the vocabulary is rarer than every other: 0.
+    A word that is not in the vocabulary `known` is rarer than every other: 0.
     """
-    counts = tokens.flatten().bincount(minlength=2)
-    counts[1], counts[0] = 0, tokens.numel()  # the unknown word; padding, which is none
+    counts = tokens.flatten().bincount(minlength=len(known))
+    counts[0] = tokens.numel()  # padding, which is no word
+    if UNKNOWN in known:
+        counts[known.index(UNKNOWN)] = 0
     return counts[tokens].amin(dim=1)
 
 

@@ -30,6 +30,8 @@ _RANGES = {
     "alignment": (0.0, 4.0),
     "uniformity": (-8.0, 1e-6),
     "tolerance": (-1.0, 1.0 + 1e-6),
+    "silhouette": (-1.0, 1.0),
+    "neighbour_agreement": (0.0, 1.0),
     "graded": (-1.0, 1.0),
     "validation_graded": (-1.0, 1.0),
     "words_graded": (-1.0, 1.0),
@@ -94,13 +96,6 @@ class Run:
     arrays: dict[str, Array]
     fingerprint: str = ""
     earlier: list[dict[str, Any]] = field(default_factory=list)
-
-    def curve(self, metric: str) -> tuple[list[int], list[float]]:
-        """Return the epochs at which a metric was measured, and its values."""
-        points = [(e["epoch"], e["metrics"]) for e in self.evaluations if metric in e["metrics"]]
-        if not points:
-            raise ValueError(f"metric must be one of {', '.join(self.metrics)}, got {metric!r}")
-        return [epoch for epoch, _ in points], [metrics[metric] for _, metrics in points]
 
     def __str__(self) -> str:
         return (

@@ -14,7 +14,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,6 @@ __all__ = [
     "Interrupted",
     "Run",
     "find",
-    "frame",
     "get",
     "load",
     "recorded",
@@ -181,23 +180,6 @@ def recorded(store: str | os.PathLike[str] | None = None) -> list[Run]:
     layers = reversed(scales.layers(results_folder(store)))
     found = {file.name: file for layer in layers for file in layer.glob(f"{keys}.json")}
     return [load(file) for _, file in sorted(found.items())]
-
-
-def frame(runs: Iterable[Run]) -> pd.DataFrame:
-    """Return a table with one row a run: key, settings, metrics at the last epoch, seconds."""
-    import pandas as pd
-
-    return pd.DataFrame(
-        {
-            "key": run.key,
-            **run.config.to_dict(),
-            "loss": describe(run.config.loss),
-            **run.metrics,
-            "seconds": sum(run.seconds.values()),
-            "images_per_second": run.images_per_second,
-        }
-        for run in runs
-    )
 
 
 def verify(

@@ -102,27 +102,6 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
     return Estimate(mean, mean - reach, mean + reach, count, error)
 
 
-def paired_difference(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Estimate:
-    """Estimate the mean of ``a - b``, where ``a[k]`` and ``b[k]`` belong to the same draw.
-
-    Parameters
-    ----------
-    a, b : sequence of float
-        One value for each draw, in the same order.
-    level : float
-        As in `mean_interval`.
-
-    Raises
-    ------
-    ValueError
-        If `a` and `b` differ in length, or as in `mean_interval`.
-    """
-    if len(a) != len(b):
-        raise ValueError(f"a and b must pair up, got {len(a)} and {len(b)} values")
-    differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    return mean_interval(differences.tolist(), level)
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return the p values of a family, adjusted as Holm does; compare them with the level itself.
 

@@ -393,7 +393,9 @@ class _Session:
             arrays["positions"] = self.split.train.numpy()
             if isinstance(self.dataset, datasets.Captioned):
                 spoken = self.dataset.train_tokens[self.split.train]
-                arrays["rarest_word"] = datasets.captions.rarest(spoken).numpy()
+                arrays["rarest_word"] = datasets.captions.rarest(
+                    spoken, self.dataset.vocabulary
+                ).numpy()
         images = self.config.epochs * self.steps * self.config.batch
         return Outcome(
             history=self.history,

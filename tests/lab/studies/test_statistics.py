@@ -16,7 +16,6 @@ from dytemp.lab.studies.statistics import (
     holm,
     mean_interval,
     mean_ranks,
-    paired_difference,
     pairs_needed,
     power,
 )
@@ -46,21 +45,16 @@ def test_the_interval_is_that_of_scipy(values: list[float]) -> None:
 
 @given(numbers)
 def test_equal_runs_do_not_differ(values: list[float]) -> None:
-    assert paired_difference(values, values) == Estimate(0, 0, 0, len(values), 0)
-    assert paired_difference(values, values).p_value == 1
+    nothing = mean_interval([0.0 for _ in values])
+    assert nothing == Estimate(0, 0, 0, len(values), 0)
+    assert nothing.p_value == 1
 
 
-def test_mirrored_runs_give_the_mirrored_interval() -> None:
-    a, b = [0.9, 0.8, 0.7, 0.95], [0.6, 0.7, 0.5, 0.9]
-    one, other = paired_difference(a, b), paired_difference(b, a)
+def test_mirrored_differences_give_the_mirrored_interval() -> None:
+    differences = [0.3, 0.1, 0.2, 0.05]
+    one, other = mean_interval(differences), mean_interval([-each for each in differences])
     assert (one.mean, one.low, one.high) == pytest.approx((-other.mean, -other.high, -other.low))
     assert str(one) == "+0.163 [-0.0139, +0.339], n = 4"
-
-
-def test_pairing_removes_what_pairs_share() -> None:
-    shared = np.random.default_rng(2).normal(0, 1, 20)
-    estimate = paired_difference((shared + 0.1).tolist(), shared.tolist())
-    assert (estimate.low, estimate.high) == pytest.approx((0.1, 0.1))
 
 
 def test_a_single_value_has_no_interval() -> None:
@@ -130,11 +124,6 @@ def test_refusals(arguments: dict[str, Any], part: str) -> None:
 def test_holm_refuses(p_value: float) -> None:
     with pytest.raises(ValueError, match="p_values"):
         holm([0.5, p_value])
-
-
-def test_pairs_must_pair_up() -> None:
-    with pytest.raises(ValueError, match="2 and 3"):
-        paired_difference([1.0, 2.0], [1.0, 2.0, 3.0])
 
 
 def test_deviation_of_five_values_is_hardly_known() -> None:
