@@ -261,9 +261,9 @@ def _drawn(loss: Spec, base: Spec, number: int) -> Spec:
 
 def default_draws(study: str, scale: str) -> tuple[int, ...]:
     """Return the draws that a study has at a scale."""
-    return _DRAWS.get(
-        (study, scale), tuple(range(1, 4 if _protocol(study, scale) == "quick" else 6))
-    )
+    small = _protocol(study, scale) != "quick"
+    usual = 1 if scale == "quick" else 5 if small else 3
+    return _DRAWS.get((study, scale), tuple(range(1, usual + 1)))
 
 
 def draw(number: int) -> Spec:
@@ -760,41 +760,25 @@ def _successors_captions(epochs: int) -> dict[str, Spec]:
     }
 
 
-# Where the draws are not 1 to 3 (scale quick) or 1 to 5. What the chapters train live has one.
+# Where the draws are others than these: one of what is trained live, three of what is recorded at
+# scale quick, else five.
 _DRAWS = {
     ("comparison", "recorded"): tuple(range(1, 11)),
     ("comparison", "small"): tuple(range(1, 11)),
-    ("comparison", "quick"): (1,),
-    ("isogclr", "quick"): (1,),
-    ("isogclr_balanced", "quick"): (1,),
     ("isogclr_settings", "recorded"): tuple(range(1, 6)),
-    ("isogclr_settings", "quick"): (1,),
-    ("isogclr_captions", "quick"): (1,),
-    ("isogclr_photos", "quick"): (1,),
-    ("dystress", "quick"): (1,),
     ("dystress_tables", "recorded"): tuple(range(1, 6)),
-    ("dystress_tables", "quick"): (1,),
     ("dystress_geometry", "recorded"): tuple(range(1, 6)),
     ("dystress_geometry", "small"): (4,),  # the first with initial weights of its own
-    ("dystress_geometry", "quick"): (1,),
     ("comparison_balanced", "recorded"): tuple(range(1, 6)),
     ("comparison_balanced", "small"): tuple(range(1, 11)),
-    ("comparison_balanced", "quick"): (1,),
-    ("sentences", "quick"): (1,),
     ("own", "recorded"): tuple(range(1, 6)),
     ("own", "quick"): (1, 2),
-    ("successors", "quick"): (1,),
-    ("successors_captions", "quick"): (1,),
-    ("ts", "quick"): (1,),
-    ("ts_balanced", "quick"): (1,),
     ("ts_geometry", "recorded"): (1,),
     ("ts_geometry", "small"): (1,),
     ("ts_synthetic", "recorded"): tuple(range(1, 21)),
     ("ts_synthetic", "small"): tuple(range(1, 21)),
-    ("ts_synthetic", "quick"): (1,),
     ("ts_synthetic_geometry", "recorded"): tuple(range(1, 21)),
     ("ts_synthetic_geometry", "small"): tuple(range(1, 21)),
-    ("ts_synthetic_geometry", "quick"): (1,),
 }
 
 # Studies whose results at scale "recorded" are those of another scale than "quick".
@@ -833,24 +817,27 @@ _BALANCED = (
 )
 
 _STUDIES = {
-    "comparison": _comparison,
-    "comparison_balanced": _comparison_balanced,
-    "ts": _ts,
-    "ts_geometry": _ts_geometry,
-    "ts_synthetic": _ts_synthetic,
-    "ts_synthetic_geometry": _ts_synthetic_geometry,
-    "isogclr": _isogclr,
-    "isogclr_balanced": _isogclr_balanced,
-    "ts_balanced": _ts_balanced,
-    "ts_moco": _ts_moco,
-    "isogclr_settings": _isogclr_settings,
-    "isogclr_captions": _isogclr_captions,
-    "isogclr_photos": _isogclr_photos,
-    "dystress": _dystress,
-    "dystress_tables": _dystress_tables,
-    "dystress_geometry": _dystress_geometry,
-    "sentences": _sentences,
-    "own": _own,
-    "successors": _successors,
-    "successors_captions": _successors_captions,
+    made.__name__[1:]: made
+    for made in (
+        _comparison,
+        _comparison_balanced,
+        _ts,
+        _ts_geometry,
+        _ts_synthetic,
+        _ts_synthetic_geometry,
+        _isogclr,
+        _isogclr_balanced,
+        _ts_balanced,
+        _ts_moco,
+        _isogclr_settings,
+        _isogclr_captions,
+        _isogclr_photos,
+        _dystress,
+        _dystress_tables,
+        _dystress_geometry,
+        _sentences,
+        _own,
+        _successors,
+        _successors_captions,
+    )
 }

@@ -82,8 +82,7 @@ class Config:
             raise TypeError(f"data must be a string, got {type(self.data).__name__} {self.data!r}")
         for name, least in _INTEGERS.items():
             if getattr(self, name) is not None or name not in _OPTIONAL:
-                whole = checks.integer(name, getattr(self, name), at_least=least)
-                checks.number(name, whole, at_most=_LARGEST)
+                whole = checks.integer(name, getattr(self, name), at_least=least, at_most=_LARGEST)
                 object.__setattr__(self, name, whole)
         for name, bounds in _NUMBERS.items():
             if getattr(self, name) is not None or name not in _OPTIONAL:
@@ -101,10 +100,9 @@ class Config:
             raise TypeError(f"geometry must be True or False, got {self.geometry!r}")
         for name in ("evaluate_at", "probes"):
             object.__setattr__(self, name, _listed(name, getattr(self, name)))
-        epochs = tuple(checks.integer("evaluate_at", k, at_least=1) for k in self.evaluate_at)
+        within = {"at_least": 1, "at_most": self.epochs}
+        epochs = tuple(checks.integer("evaluate_at", k, **within) for k in self.evaluate_at)
         object.__setattr__(self, "evaluate_at", epochs)
-        for epoch in epochs:
-            checks.number("evaluate_at", epoch, at_most=self.epochs)
         for probe in self.probes:
             checks.choice("probes", probe, PROBES)
         object.__setattr__(self, "prompts", _listed("prompts", self.prompts))
