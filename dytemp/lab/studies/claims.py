@@ -66,7 +66,7 @@ COLUMNS = (
     "paper_effect",
     "reason",
 )
-DIRECTIONS = ("greater", "smaller", "equal", "trend", "existence")
+DIRECTIONS = ("greater", "smaller", "equal", "either", "trend", "existence")
 KINDS = ("identity", "training", "reanalysis", "theory", "cost", "not measurable")
 SCALES_NEEDED = ("none", "cpu", "gpu")
 
@@ -227,7 +227,8 @@ def judge(
     it says and none lies within the margin that counts as none; *mixed* if some are decided for it
     and some against it; *opposite sign* if none is decided for it and their mean is decided against
     it; else *not resolved*. A claim of equality is supported if every contrast lies within the
-    margin (two one-sided tests), and refuted by one beyond it.
+    margin (two one-sided tests), and refuted by one beyond it; one of an effect of *either* sign is
+    supported if every contrast is decided.
 
     Parameters
     ----------
@@ -393,6 +394,8 @@ def _outcome(rule: Rule, contrasts: list[Estimate], whole: Estimate) -> str:
         return "opposite sign" if min(beyond) < LEVEL else "not resolved"
     sign = -1 if rule.direction == "smaller" else 1
     decided = _decided(contrasts, rule.margin)
+    if rule.direction == "either":
+        return "supported" if all(decided) else "not resolved"
     agreeing = sum(sign * each > 0 for each in decided)
     opposing = sum(sign * each < 0 for each in decided)
     if agreeing == len(contrasts):
@@ -418,23 +421,35 @@ def _none(each: Estimate, margin: float) -> bool:
 
 
 def _single_contrasts(estimates: dict[str, Estimate], rule: Rule) -> str:
-    decided = _decided(list(estimates.values()), rule.margin)
-    above, below = decided.count(1), decided.count(-1)
-    text = f"Mean of {len(decided)} contrasts; {above} decided above zero, {below} below (Holm)"
-    if len(estimates) > 4:
-        least, most = (pick(e.mean for e in estimates.values()) for pick in (min, max))
-        return f"{text}, from {least:+.2g} to {most:+.2g}."
-    return text + ": " + "; ".join(f"{name} {each}" for name, each in estimates.items()) + "."
+    found = list(estimates.values())
+    if rule.direction == "equal":
+        within = sum(p < LEVEL for p in holm([each.p_within(rule.margin) for each in found]))
+        beyond = sum(p < LEVEL for p in holm([each.p_beyond(rule.margin) for each in found]))
+        decided, text = [0] * len(found), f"{within} within the margin, {beyond} beyond it (Holm)"
+    else:
+        decided = _decided(found, rule.margin)
+        above, below = decided.count(1), decided.count(-1)
+        text = f"{above} decided above zero, {below} below (Holm)"
+    text = f"Mean of {len(found)} contrasts; {text}"
+    named = dict(zip(estimates.items(), decided, strict=True))
+    before = ": "
+    if len(found) > 4:
+        least, most = (pick(each.mean for each in found) for pick in (min, max))
+        before = f", from {least:+.2g} to {most:+.2g}. Decided: "
+        named = {item: sign for item, sign in named.items() if sign}
+    return text + before + ("; ".join(f"{name} {each}" for name, each in named) or "none") + "."
 
 
 def _excluded(rule: Rule, whole: Estimate) -> str:
     if math.isnan(whole.low):
         return ""
     if rule.direction == "equal":
-        return f"Excludes effects below {whole.low:+.3g} and above {whole.high:+.3g}."
+        return f"Excludes means below {whole.low:+.3g} and above {whole.high:+.3g}."
+    if rule.direction == "either":
+        return ""
     most = whole.low if rule.direction == "smaller" else whole.high
     word = "below" if rule.direction == "smaller" else "above"
-    return f"Excludes effects {word} {most:+.3g}."
+    return f"Excludes means {word} {most:+.3g}."
 
 
 def _rule(paper: str, row: Mapping[str, str]) -> Rule:

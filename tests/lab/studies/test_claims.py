@@ -70,6 +70,8 @@ def around(mean: float, spread: float = 0.1, draws: int = 5) -> list[float]:
         ("equal", 1, around(0.5), "supported"),
         ("equal", 1, around(0.95), "not resolved"),
         ("equal", 1, around(3), "opposite sign"),
+        ("either", 0, around(-1), "supported"),
+        ("either", 0, around(0.05), "not resolved"),
         ("equal", 0, around(0), "not resolved"),  # without a margin equality cannot be shown
     ],
 )
@@ -87,6 +89,18 @@ def test_several_contrasts() -> None:
     found = verdict(greater, up, down)
     assert (found.effect, found.draws) == (pytest.approx(0, abs=1e-12), 5)
     assert "1 decided above zero, 1 below" in found.note
+    assert verdict(rule_for("either"), up, down).outcome == "supported"
+    assert verdict(rule_for("either"), up, down, open_).outcome == "not resolved"
+    many = verdict(greater, up, *[open_] * 5)
+    assert "(Holm), from +0.0" in many.note
+    assert many.note.count("n = 5") == 1  # of six contrasts those are named that are decided
+
+
+def test_several_contrasts_of_equality() -> None:
+    equal = rule_for("equal", margin=2)
+    found = verdict(equal, around(0.5), around(5))
+    assert found.outcome == "opposite sign"
+    assert "1 within the margin, 1 beyond it" in found.note
 
 
 def test_a_family_is_corrected_for() -> None:
@@ -112,7 +126,7 @@ def test_the_papers_effect_is_inside_or_not() -> None:
 
 def test_an_open_verdict_says_what_is_excluded() -> None:
     found = verdict(rule_for("greater"), around(0.05))
-    assert f"Excludes effects above {found.high:+.3g}" in found.note
+    assert f"Excludes means above {found.high:+.3g}" in found.note
 
 
 def test_evidence_that_is_no_training_has_no_draws() -> None:
