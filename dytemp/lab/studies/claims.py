@@ -291,7 +291,7 @@ def judge(
         holds_paper=holds,
         runs=tuple(sorted(set(runs))),
         notebook=notebook,
-        note=" ".join([*parts, note]).strip(),
+        note=" ".join(filter(None, [*parts, note])),
     )
 
 
