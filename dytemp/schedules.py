@@ -573,7 +573,8 @@ class _OfSample(Temperature):
 
     def forward(self, similarity: Tensor, index: Tensor | None = None) -> Tensor:
         """Return the temperature of each anchor, shape (anchors, 1)."""
-        return of_sample(self.tau, similarity, index)
+        index = checks.index(index, len(similarity), len(self.tau), self.tau.device)
+        return self.tau[index].to(similarity)[:, None]
 
 
 class PerClass(_OfSample, fused=True):
@@ -662,12 +663,6 @@ class Individual(_OfSample, fused=True):
         momentum = (1 - self.beta) * self.momentum[index] + self.beta * newest
         self.momentum[index] = momentum
         self.tau[index] = (self.tau[index] - self.eta * momentum).clamp(self.tau_min, self.tau_max)
-
-
-def of_sample(tau: Tensor, similarity: Tensor, index: Tensor | None) -> Tensor:
-    """Look up the temperatures of the anchors of a block, shape (anchors, 1)."""
-    index = checks.index(index, len(similarity), len(tau), tau.device)
-    return tau[index].to(similarity)[:, None]
 
 
 # ----------------------------------------------------------------------------------------- batch
@@ -888,12 +883,12 @@ def as_time(value: Bound, name: str) -> OfTime:
     temperature = as_temperature(value, name)
     if not isinstance(temperature, OfTime):
         raise TypeError(f"{name} must be a number or a time schedule, got {temperature!r}")
-    if is_learned(temperature):
+    if learned(temperature) is not None:
         raise TypeError(f"{name} must not require a gradient: only a temperature itself is learned")
     return temperature
 
 
-def is_learned(temperature: Temperature) -> bool:
-    """Tell whether autograd learns this temperature: a `Constant` that requires a gradient."""
+def learned(temperature: Temperature) -> Tensor | None:
+    """Return what autograd learns: the tensor of a `Constant`, if it requires a gradient."""
     tau = temperature.tau if isinstance(temperature, Constant) else None
-    return isinstance(tau, Tensor) and tau.requires_grad
+    return tau if isinstance(tau, Tensor) and tau.requires_grad else None

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dytemp import checks
-from dytemp.losses.pairs import PairLoss, blockwise, fused, learned, one_temperature, symmetric
-from dytemp.schedules import Alignment, Temperature
+from dytemp.losses.pairs import PairLoss, blockwise, fused, one_temperature, symmetric
+from dytemp.schedules import Alignment, Temperature, learned
 
 # ------------------------------------------------------------------- formulas on a whole matrix
 

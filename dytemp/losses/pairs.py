@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dytemp import checks
-from dytemp.schedules import OfTime, Temperature, Timed, as_temperature, is_learned
+from dytemp.schedules import OfTime, Temperature, Timed, as_temperature, learned
 
 # A block holds at most this many similarities (2 MiB in float32: it stays in the cache).
 BLOCK = 1 << 19
@@ -134,7 +134,7 @@ class PairLoss(Timed):
     def hold(self, temperature: float | Tensor | Temperature, *kinds: str) -> None:
         """Take a temperature as `use` does, and refuse one that autograd would learn."""
         self.use(temperature, *kinds)
-        if is_learned(self.temperature):
+        if learned(self.temperature) is not None:
             name = type(self).__name__
             raise TypeError(f"temperature must not require a gradient: {name} holds it constant")
 
@@ -296,11 +296,6 @@ def fused(temperature: Temperature) -> bool:
     A compiler does better with plain formulas, which it fuses as it likes.
     """
     return temperature.fused and not torch.compiler.is_compiling()
-
-
-def learned(temperature: Temperature) -> Tensor | None:
-    """Return the tensor of a learned temperature that asks for a gradient."""
-    return cast(Tensor, temperature.tau) if is_learned(temperature) else None
 
 
 def blockwise(z: Tensor, temperature: Temperature, block: Block, plain: Plain) -> Tensor:
