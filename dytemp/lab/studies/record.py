@@ -23,8 +23,8 @@ Array = np.ndarray[Any, Any]
 
 # Metrics with a range; names that begin like the first ones are accuracies. Others are finite.
 _ACCURACIES = (
-    *("knn", "few_shot", "long_tail", "recall", "zero_shot", "words_recall"),
-    *("validation_knn", "validation_recall"),
+    *("knn", "few_shot", "long_tail", "leave_one_out", "recall", "zero_shot"),
+    *("words_recall", "validation_knn", "validation_recall"),
 )
 _RANGES = {
     "alignment": (0.0, 4.0),

@@ -13,6 +13,7 @@ METRICS = {
 }
 _MORE = {
     "knn200": "weighted kNN@200",
+    "leave_one_out": "kNN@1 on the training images",
     "recall1_text": "image to text, recall at 1",
     "recall5_text": "image to text, recall at 5",
     "recall10_text": "image to text, recall at 10",

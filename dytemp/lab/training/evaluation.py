@@ -54,7 +54,9 @@ class Evaluation:
         are three classes or more. Captions without classes have no accuracy: their ``knn1`` is 1.
         ``validation_knn1``, ``validation_knn10``: on the validation images, if there are any.
         ``uniformity`` and ``tolerance``: of the test features. In complete evaluations also
-        ``knn200`` (weighted by exp(s / 0.1), as DySTreSS), ``alignment``: of two views of the test
+        ``knn200`` (weighted by exp(s / 0.1), as DySTreSS), ``leave_one_out``: kNN@1 of the training
+        images themselves, each among the others (classes of which one image is left count 0; not
+        for captions and sentences), ``alignment``: of two views of the test
         images, ``inter_class_uniformity``, ``silhouette``, ``scatter_ratio`` (global structure)
         and ``neighbour_agreement`` (local structure) of the test features. For captions
         ``recall1_text`` (image to text), ``recall1_image`` (text to image), the same at 5 and 10,
@@ -150,6 +152,11 @@ def evaluate(
         retrieval = _retrieval(embed, model, dataset, split.validation)
 
     values, per_class = _accuracies(found, test_labels, split.groups)
+    of_views = several and not isinstance(dataset, Captioned | Sentences)
+    if of_views and augmentation is not None and len(torch.unique(bank_labels)) == len(split.groups):
+        left_out = {"leave_one_out": _leave_one_out(bank, bank_labels)}
+        more, of_classes = _accuracies(left_out, bank_labels, split.groups)
+        values, per_class = values | more, per_class | of_classes
     if len(split.validation):
         queries = features(dataset.train_images[split.validation])
         truth = dataset.train_labels[split.validation]
@@ -204,6 +211,16 @@ def _kinds_of_pairs(z1: Tensor, z2: Tensor, labels: Tensor) -> dict[str, list[in
         name: places[kind].bincount(minlength=SIMILARITY_BINS).tolist()
         for name, kind in kinds.items()
     }
+
+
+def _leave_one_out(bank: Tensor, labels: Tensor) -> Tensor:
+    """Classify each image of the bank by the nearest one of the others."""
+    unit, nearest = F.normalize(bank, dim=1), []
+    for start in range(0, len(unit), ROWS):
+        similarity = unit[start : start + ROWS] @ unit.T
+        similarity.diagonal(start).fill_(-torch.inf)
+        nearest.append(similarity.argmax(dim=1))
+    return labels[torch.cat(nearest)]
 
 
 def _accuracies(

@@ -130,12 +130,12 @@ def test_evaluations_come_when_asked(outcome: Outcome) -> None:
     structure = {"inter_class_uniformity", "silhouette", "scatter_ratio", "neighbour_agreement"}
     assert set(complete) - set(simple) == {"alignment", *structure} | {
         f"{probe}{group}"
-        for probe in ("few_shot", "long_tail", "knn200")
+        for probe in ("few_shot", "long_tail", "knn200", "leave_one_out")
         for group in ("", "_head", "_mid", "_tail")
     }
     assert {"knn1", "knn10_tail", "validation_knn1", "uniformity", "tolerance"} < set(simple)
     assert all(np.isfinite(value) for value in complete.values())
-    kinds = {"knn1", "knn10", "knn200", "few_shot", "long_tail"}
+    kinds = {"knn1", "knn10", "knn200", "few_shot", "long_tail", "leave_one_out"}
     assert set(found[6]["per_class"]) == kinds
     assert np.mean(found[6]["per_class"]["knn1"]) == pytest.approx(found[6]["metrics"]["knn1"])
 
@@ -169,6 +169,14 @@ def test_images_and_captions(loss: str, monkeypatch: pytest.MonkeyPatch) -> None
     learned = {"tau_image", "tau_text", "labels", "positions", "rarest_word"}
     assert set(outcome.arrays) == (learned if "ISog" in loss else set())
     assert all(len(array) == sum(outcome.counts) for array in outcome.arrays.values())
+
+
+def test_an_image_left_out_is_none_of_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nearest of the others, in blocks; the last row is alone with its direction and class."""
+    monkeypatch.setattr(evaluation, "ROWS", 2)
+    rows = torch.tensor([[1.0, 0.0], [3.0, 0.2], [0.0, 1.0], [0.1, 2.0], [-1.0, -2.0]])
+    labels = torch.tensor([0, 0, 1, 2, 3])
+    assert evaluation._leave_one_out(rows, labels).tolist() == [0, 0, 2, 1, 0]
 
 
 def of_classes(data: datasets.Dataset, labels: list[Tensor], names: tuple[str, ...]) -> Any:
