@@ -153,7 +153,8 @@ def evaluate(
 
     values, per_class = _accuracies(found, test_labels, split.groups)
     of_views = several and not isinstance(dataset, Captioned | Sentences)
-    if of_views and augmentation is not None and len(torch.unique(bank_labels)) == len(split.groups):
+    complete = augmentation is not None and len(torch.unique(bank_labels)) == len(split.groups)
+    if of_views and complete:
         left_out = {"leave_one_out": _leave_one_out(bank, bank_labels)}
         more, of_classes = _accuracies(left_out, bank_labels, split.groups)
         values, per_class = values | more, per_class | of_classes
