@@ -17,15 +17,12 @@ from typing import Any
 import numpy as np
 
 from dytemp.lab import datasets, files, training
+from dytemp.lab.studies import words
 from dytemp.lab.training.configuration import Config, describe
 
 Array = np.ndarray[Any, Any]
 
-# Metrics with a range; names that begin like the first ones are accuracies. Others are finite.
-_ACCURACIES = (
-    *("knn", "few_shot", "long_tail", "leave_one_out", "recall", "zero_shot"),
-    *("words_recall", "validation_knn", "validation_recall"),
-)
+# Metrics with a range, beside accuracies; others are finite.
 _RANGES = {
     "alignment": (0.0, 4.0),
     "uniformity": (-8.0, 1e-6),
@@ -33,8 +30,6 @@ _RANGES = {
     "silhouette": (-1.0, 1.0),
     "neighbour_agreement": (0.0, 1.0),
     "graded": (-1.0, 1.0),
-    "validation_graded": (-1.0, 1.0),
-    "words_graded": (-1.0, 1.0),
 }
 _LARGEST = sys.float_info.max
 _FINITE = (-_LARGEST, _LARGEST)
@@ -235,7 +230,8 @@ def _check_evaluation(evaluation: Mapping[str, Any], classes: int) -> None:
     metrics, per_class = evaluation["metrics"], evaluation["per_class"]
     _need("knn1" in per_class, "per_class: without knn1")
     for name, value in metrics.items():
-        low, high = (0, 1) if name.startswith(_ACCURACIES) else _RANGES.get(name, _FINITE)
+        kind = words.bare(name)
+        low, high = (0, 1) if kind.startswith(words.ACCURACIES) else _RANGES.get(kind, _FINITE)
         _need(type(value) in (int, float) and low <= value <= high, f"{name}: {value!r}")
     for name, values in per_class.items():
         _need(len(values) == classes, f"per_class: {name} has {len(values)} classes")

@@ -832,8 +832,7 @@ def _metric(run: Run, name: str, epoch: int | None) -> float:
     metrics = point["metrics"]
     if name not in metrics:
         raise ValueError(f"metric must be one of {', '.join(metrics)}, got {name!r}")
-    kind = name.removeprefix("validation_").split("_")[0]
-    percent = kind.startswith(("knn", "recall", "few", "long", "zero", "graded", "words"))
+    percent = words.bare(name).startswith((*words.ACCURACIES, "graded"))
     return float((100 if percent else 1) * metrics[name])
 
 

@@ -30,6 +30,8 @@ _MORE = {
     "scatter_ratio": "scatter ratio",
     "neighbour_agreement": "neighbour agreement",
 }
+#: Metrics whose names begin so (see `bare`) are accuracies, in 0 .. 1.
+ACCURACIES = ("knn", "few_shot", "long_tail", "leave_one_out", "recall", "zero_shot")
 GROUPS = ("head", "mid", "tail")
 DATA = {
     "mnist5k": "MNIST digits",
@@ -52,6 +54,11 @@ ENCODERS = {
     "transformer": "small transformer",
 }
 _LONG_TAIL = 5  # times as many images of the most frequent class as of the rarest
+
+
+def bare(name: str) -> str:
+    """Return the name of a metric without what it was measured on, or with."""
+    return name.removeprefix("validation_").removeprefix("words_")
 
 
 def metric(name: str) -> str:
