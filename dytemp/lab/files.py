@@ -5,10 +5,15 @@ from __future__ import annotations
 import errno
 import getpass
 import os
+import platform
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import FileLock, Timeout
 
 
 @contextmanager
@@ -39,6 +44,38 @@ def replacing(file: Path, unfinished: Path) -> Iterator[BinaryIO]:
         raise
     for folder in (file.parent, file.parent.parent):  # the folder may be new itself
         _sync(folder)
+
+
+@contextmanager
+def alone(lock: Path, holder: Path, waiting: str, patience: float = 0) -> Iterator[None]:
+    """Hold a lock between processes; say who holds it, if it does not come at once.
+
+    Parameters
+    ----------
+    lock : Path
+        The lock file; its folder is made if there is none.
+    holder : Path
+        Where it is written who holds the lock. Its folder is made once the lock is held.
+    waiting : str
+        What is said while waiting, with ``{}`` for the process that holds it.
+    patience : float
+        Seconds before it is said.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=patience)
+    except Timeout:
+        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+        print(waiting.replace("{}", who), file=sys.stderr, flush=True)
+        held.acquire()
+    try:
+        holder.parent.mkdir(exist_ok=True)
+        since = time.strftime("%H:%M")
+        holder.write_text(f"process {os.getpid()} on {platform.node()} since {since}", "utf-8")
+        yield
+    finally:
+        held.release()
 
 
 class UnwritableError(OSError):

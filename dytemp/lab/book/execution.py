@@ -9,21 +9,19 @@ from __future__ import annotations
 import io
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from filelock import FileLock, Timeout
 
 import dytemp
-from dytemp.lab import paths
+from dytemp.lab import files, paths
 from dytemp.lab.studies import parallel
 
 _RUN = re.compile(r"^run ([0-9a-f]{16}) ", re.MULTILINE)
@@ -75,24 +73,11 @@ def folder(scale: str) -> Path:
     return paths.build() / "notebooks" / scale
 
 
-@contextmanager
-def alone() -> Iterator[None]:
+def alone() -> AbstractContextManager[None]:
     """Wait until no other process writes executed chapters or the site of this clone."""
-    file = paths.build() / ".book.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        holder = paths.build() / ".book.pid"
-        who = holder.read_text(encoding="utf-8") if holder.is_file() else "unknown"
-        print(f"waiting: process {who} is writing {paths.build()}", file=sys.stderr, flush=True)
-        lock.acquire()
-    try:
-        (paths.build() / ".book.pid").write_text(str(os.getpid()), encoding="utf-8")
-        yield
-    finally:
-        lock.release()
+    build = paths.build()
+    waiting = f"waiting: {{}} is writing {build}"
+    return files.alone(build / ".book.lock", build / ".book.pid", waiting)
 
 
 def run(

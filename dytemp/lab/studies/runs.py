@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import random
 import shutil
-import sys
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from dytemp import checks
 from dytemp.lab import datasets, files, scales, training
@@ -138,24 +134,10 @@ def threads_of(config: Config) -> int:
     return 1 if config.encoder in SMALL else torch.get_num_threads()
 
 
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
+def _alone(work: Path) -> AbstractContextManager[None]:
     """Hold the lock of a run; say who holds it if that takes more than a few seconds."""
-    work.parent.mkdir(parents=True, exist_ok=True)
-    lock, holder = FileLock(f"{work}.lock"), work / "holder"
-    try:
-        lock.acquire(timeout=PATIENCE)
-    except Timeout:
-        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-        print(f"run {work.name} is being trained by {who}: waiting", file=sys.stderr, flush=True)
-        lock.acquire()
-    try:
-        work.mkdir(exist_ok=True)
-        since = time.strftime("%H:%M")
-        holder.write_text(f"process {os.getpid()} on {platform.node()} since {since}", "utf-8")
-        yield
-    finally:
-        lock.release()
+    waiting = f"run {work.name} is being trained by {{}}: waiting"
+    return files.alone(Path(f"{work}.lock"), work / "holder", waiting, PATIENCE)
 
 
 class Interrupted(KeyboardInterrupt):

@@ -131,4 +131,4 @@ def test_a_second_call_waits_for_the_first(
     with execution.alone():
         assert events.get(timeout=60) == "left"
     other.join()
-    assert f"waiting: process {other.pid} is writing" in capfd.readouterr().err
+    assert f"waiting: process {other.pid} on " in capfd.readouterr().err
