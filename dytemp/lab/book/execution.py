@@ -22,7 +22,6 @@ import nbformat
 
 import dytemp
 from dytemp.lab import files, paths
-from dytemp.lab.studies import parallel
 
 _RUN = re.compile(r"^run ([0-9a-f]{16}) ", re.MULTILINE)
 
@@ -93,12 +92,10 @@ def run(
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     # The kernels import the package that started them, not that of another clone which the
-    # environment may have installed; and each chapter trains on its share of the cores.
+    # environment may have installed.
     package = str(Path(dytemp.__file__).resolve().parents[1])
     search = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(search)
-    share = max(1, parallel.cores() // min(jobs, len(notebooks)))
-    os.environ[parallel.JOBS] = os.environ.get(parallel.JOBS) or str(share)
     copies = {notebook: folder(scale) / notebook.name for notebook in notebooks}
     longest_first = _longest_first(copies)
     for copy in copies.values():
