@@ -25,7 +25,7 @@ help:
 	@echo "make bench       measure speed and memory, in about half an hour; ONLY=losses for one part"
 	@echo "make assignments write the students' copies for a class into build/assignments/release"
 	@echo "make grade       grade what students handed in; COURSE=folder ONLY=a_infonce FORCE=--force"
-	@echo "make student     a light installation for students: CPU build of torch, no checks"
+	@echo "make student     an installation without checks, for students; TORCH names a build of torch"
 	@echo "make clean       remove build/ (the environment .venv stays)"
 
 reproduce: $(INSTALLED)

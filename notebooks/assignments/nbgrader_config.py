@@ -1,5 +1,8 @@
 """Settings of nbgrader for a course; `python -m dytemp assignments` copies them into it."""
 
+from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
+from nbgrader.preprocessors import ClearHiddenTests, ClearMarkScheme, GetGrades
+
 c = get_config()  # noqa: F821  (nbgrader defines it)
 
 c.CourseDirectory.course_id = "dytemp"
@@ -10,3 +13,10 @@ c.OverwriteCells.add_missing_cells = True  # a test cell that a student deleted 
 # Any text on stderr costs all points of a test cell: a warning of a library must not.
 c.IgnorePattern.enabled = True
 c.IgnorePattern.pattern = "[Ww]arning"
+# The pages that students get back show neither hidden tests nor mark schemes.
+c.GenerateFeedback.preprocessors = [
+    GetGrades,
+    ClearHiddenTests,
+    ClearMarkScheme,
+    CSSHTMLHeaderPreprocessor,
+]

@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 import torch
 from conftest import ROOT
 from nbformat import NotebookNode
@@ -427,6 +428,20 @@ def test_untouched_copy_gets_nothing_and_only_misses_code(
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     errors = {output.ename for output in outputs if output.output_type == "error"}
     assert errors == {"NotImplementedError"}
+
+
+@pytest.mark.notebooks
+@each_assignment
+def test_feedback_holds_no_hidden_test_and_no_mark_scheme(
+    course: Path, grades: pd.DataFrame, name: str
+) -> None:
+    file = course / "feedback" / "untouched" / name / f"{name}.html"
+    page = BeautifulSoup(file.read_text(encoding="utf-8"), "html.parser")
+    assert "MARK SCHEME" not in page.get_text()
+    for traceback in page.select(".output"):  # these quote lines of what failed
+        traceback.decompose()
+    assert "YOUR CODE HERE" in page.get_text()
+    assert "HIDDEN TESTS" not in page.get_text()
 
 
 @pytest.mark.notebooks
