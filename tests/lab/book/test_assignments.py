@@ -17,8 +17,8 @@ import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 import pytest
-from bs4 import BeautifulSoup
 import torch
+from bs4 import BeautifulSoup
 from conftest import ROOT
 from nbformat import NotebookNode
 from nbgrader.nbgraderformat import MetadataValidator
