@@ -237,7 +237,8 @@ def _claims(options: argparse.Namespace) -> int:
 
 def _evidence(claim: dict[str, Any]) -> str:
     interval = "" if claim["low"] is None else " [{low:.4g}, {high:.4g}]".format_map(claim)
-    return f"effect {claim['effect']:.4g}{interval}, {claim['draws']} draws, {claim['notebook']}"
+    over = f"{claim['draws']} draws" if claim["draws"] else "repeated measurements"
+    return f"effect {claim['effect']:.4g}{interval}, {over}, {claim['notebook']}"
 
 
 def _assignments(options: argparse.Namespace) -> int:
