@@ -184,14 +184,14 @@ def configs(
         keys), "ts_geometry" (where its images lie on the sphere), "ts_synthetic" (generated
         patterns), "ts_synthetic_geometry", "isogclr", "isogclr_balanced" (as many images, all
         classes of one size), "isogclr_settings" (what it depends on: start and radius, beside
-        sweeps of the fixed temperature),
-        "isogclr_captions" (generated scenes), "isogclr_photos" (photos of products with their
-        names; scenes at scale quick), "sentences" (twice through dropout), "dystress";
-        balanced, as the paper's data are: "dystress_tables" (what its tables vary: ranges,
-        shifts, shapes, DCL), "dystress_geometry" (how similar its pairs are during training)
-        and "comparison_balanced" (the main rules); "own" (the fixed sweep and one rule of each
-        paper, for data of one's own), "successors" (rules that came later, on images) or
-        "successors_captions" (on images with texts: scenes at scale quick, else photos).
+        sweeps of the fixed temperature), "isogclr_captions" (generated scenes), "isogclr_photos"
+        (photos of products with their names; scenes at scale quick), "sentences" (twice through
+        dropout), "dystress"; balanced, as the paper's data are: "dystress_balanced" (its Table 3),
+        "dystress_tables" (what the others vary: ranges, shifts, shapes, DCL), "dystress_geometry"
+        (how similar its pairs are during training) and "comparison_balanced" (the main rules);
+        "own" (the fixed sweep and one rule of each paper, for data of one's own), "successors"
+        (rules that came later, on images) or "successors_captions" (on images with texts: scenes
+        at scale quick, else photos).
     scale : str
         One of `dytemp.lab.scales.NAMES`.
     draws : sequence of int, optional
@@ -638,6 +638,12 @@ def _dystress_tables(epochs: int) -> dict[str, Spec]:
     )
 
 
+def _dystress_balanced(epochs: int) -> dict[str, Spec]:
+    """Return the rows of Table 3, the two ends of the range, and the two constants."""
+    rules = ("TS", "MACL", "two constants", "DySTreSS")
+    return _fixed(0.1, 0.2) | {method: _comparison(epochs)[method] for method in rules}
+
+
 def _dystress_geometry(epochs: int) -> dict[str, Spec]:
     dystress = _dystress(epochs)
     chosen = ("two constants", "DySTreSS")
@@ -797,7 +803,8 @@ _DRAWS = {
 # Studies whose results at scale "recorded" are those of another scale than "quick".
 _RECORDED = dict.fromkeys(
     (
-        *("comparison", "isogclr_photos", "sentences", "successors", "successors_captions"),
+        *("comparison", "dystress_balanced", "isogclr_photos", "sentences"),
+        *("successors", "successors_captions"),
         *("ts", "ts_balanced", "ts_geometry", "ts_moco"),
         *("ts_synthetic", "ts_synthetic_geometry"),
     ),
@@ -815,6 +822,7 @@ _OF_IMAGES = (
     "isogclr_balanced",
     "isogclr_settings",
     "dystress",
+    "dystress_balanced",
     "dystress_tables",
     "own",
     "successors",
@@ -825,6 +833,7 @@ _BALANCED = (
     "ts_balanced",
     "comparison_balanced",
     "isogclr_balanced",
+    "dystress_balanced",
     "dystress_tables",
     "dystress_geometry",
 )
@@ -846,6 +855,7 @@ _STUDIES = {
         _isogclr_captions,
         _isogclr_photos,
         _dystress,
+        _dystress_balanced,
         _dystress_tables,
         _dystress_geometry,
         _sentences,
