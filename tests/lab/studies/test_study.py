@@ -318,6 +318,15 @@ def test_settings_of_isogclr_share_the_runs_of_the_other_studies() -> None:
     assert ratios == {max(protocols.SETTINGS_TAUS) / min(protocols.SETTINGS_TAUS)}
 
 
+@pytest.mark.parametrize("scale", ["quick", "small"])
+def test_table_3_of_dystress_is_a_part_of_the_balanced_comparison(scale: str) -> None:
+    part, whole = (
+        protocols.configs(name, scale, [2]) for name in ("dystress_balanced", "comparison_balanced")
+    )
+    assert part == {method: whole[method] for method in part}
+    assert {"fixed 0.1", "fixed 0.2", "MACL", "two constants", "DySTreSS"} <= set(part)
+
+
 def test_a_study_leaves_the_settings_of_the_others_alone() -> None:
     before = protocols.configs("dystress_tables", "quick", [1])
     for name in protocols._STUDIES:
