@@ -66,6 +66,8 @@ def load(source: str) -> type[nn.Module]:
     """
     if source in _classes:
         return _classes[source]
+    if "\0" in source:  # Python refuses it without a line
+        raise RuleError(1 + source[: source.index("\0")].count("\n"), "a NUL byte: this is no text")
     file = _file(source)
     module = sys.modules[file] = ModuleType(file)  # where dataclasses, for one, look it up
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)

@@ -32,6 +32,7 @@ def method(line: str, kind: str = "OfTime", head: str = "at(self, epoch)") -> st
 SEEN = "forward(self, similarity, index=None)"
 MISBEHAVIOUR = {  # the text of a file, the line to blame, what is said
     "no Python": ("x = 1\ny = (\n", 2, "SyntaxError"),
+    "no text": ("x = 1\n\0\n", 2, "NUL byte"),
     "fails when read": ("x = 1\n1 / 0\n", 2, "ZeroDivisionError: division by zero"),
     "wants to leave": ("import sys\nsys.exit('bye')\n", 2, "SystemExit: bye"),
     "nothing": (HEAD, 1, "no temperature .* and no loss"),
